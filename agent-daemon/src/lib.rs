@@ -1,0 +1,4 @@
+//! The node daemon: it takes what the kernel steers out of sandboxes, decides,
+//! swaps stubs for secrets and forwards.
+//!
+//! `app` puts the parts together and nobody imports it.
