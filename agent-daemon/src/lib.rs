@@ -2,3 +2,9 @@
 //! swaps stubs for secrets and forwards.
 //!
 //! `app` puts the parts together and nobody imports it.
+
+pub mod dns;
+pub mod resolve;
+pub mod vet;
+
+mod budget;
