@@ -51,6 +51,8 @@ impl Grant {
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     names: HashMap<Name, Slot>,
+    /// The ports on which some name is reached by TLS or HTTP.
+    ports: BTreeSet<u16>,
     blocks: HashMap<Cidr, Vec<Arc<Grant>>>,
     prefixes_v4: BTreeSet<u8>,
     prefixes_v6: BTreeSet<u8>,
@@ -65,6 +67,11 @@ struct Slot {
 }
 
 impl Index {
+    /// Whether some name is reached by TLS or HTTP on this port.
+    pub(crate) fn uses(&self, port: u16) -> bool {
+        self.ports.contains(&port)
+    }
+
     /// Adds a grant for a pattern. Returns a grant for the very same pattern and port that handles connections
     /// otherwise, with that port: between the two, nothing could decide.
     pub(crate) fn add_name(
@@ -74,6 +81,9 @@ impl Index {
     ) -> Option<(Arc<Grant>, u16)> {
         let (HostPattern::Exact(name) | HostPattern::OneLabel(name) | HostPattern::Below(name)) =
             pattern;
+        if grant.handling() != Handling::Tcp {
+            self.ports.extend(&grant.ports);
+        }
         let slot = self.names.entry(name.clone()).or_default();
         let grants = match pattern {
             HostPattern::Exact(_) => &mut slot.exact,

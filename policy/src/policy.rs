@@ -111,6 +111,22 @@ impl Policy {
         }
     }
 
+    /// Judges a connection that has not said anything yet, by the name that our DNS gave its address for, if
+    /// there is one, and its port. What is denied here can be ended at once; what is not must still be judged by
+    /// what it says.
+    pub fn reaches(&self, name: Option<&Name>, port: u16) -> Result<(), Denied> {
+        let Some(name) = name else {
+            let reason = Reason::AddressNotAllowed;
+            let denied = || Denied { reason, policy: Arc::clone(&self.name), host: None };
+            return if self.index.uses(port) { Ok(()) } else { Err(denied()) };
+        };
+        match self.find(name, port) {
+            Found::Handled(..) => Ok(()),
+            Found::OtherPorts => Err(self.denied(Reason::PortNotAllowed, name)),
+            Found::Nothing => Err(self.denied(Reason::HostNotAllowed, name)),
+        }
+    }
+
     /// Everything that names the host, the most specific first, whatever the port. For explanations.
     pub fn naming(&self, name: &Name) -> Vec<Grantor> {
         self.index
