@@ -21,6 +21,10 @@ impl Methods {
         Self(None)
     }
 
+    pub fn is_any(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// These methods alone.
     pub fn listed<T: AsRef<str>>(methods: &[T]) -> Result<Self, MethodError> {
         if methods.is_empty() {

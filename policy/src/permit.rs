@@ -192,19 +192,18 @@ impl TcpPermit {
 impl Site {
     fn request(&self, method: &str, path: &str) -> Result<RequestPermit<'_>, Denied> {
         let path = RequestPath::parse(path);
+        // A use that names neither methods nor paths says where the credential may go; it does not widen what
+        // the policy's own `http` rules for the host admit.
+        let ruled = self.grants.iter().any(|grant| grant.lists_requests());
         let mut grantor = None;
         let mut uses: SmallVec<[&Grant; 4]> = SmallVec::new();
-        for grant in self
-            .grants
-            .iter()
-            .filter(|grant| grant.admits(method, &path))
-        {
-            grantor.get_or_insert(&grant.grantor);
+        for grant in self.grants.iter().filter(|grant| grant.admits(method, &path)) {
+            if !(ruled && grant.is_open_use()) {
+                grantor.get_or_insert(&grant.grantor);
+            }
             // Two patterns of one use may both name the host.
             if matches!(grant.kind, GrantKind::Use(..))
-                && !uses
-                    .iter()
-                    .any(|known| std::ptr::eq(*known, Arc::as_ptr(grant)))
+                && !uses.iter().any(|known| std::ptr::eq(*known, Arc::as_ptr(grant)))
             {
                 uses.push(grant);
             }
@@ -220,7 +219,9 @@ impl Site {
     }
 
     fn denied(&self, method: &str, path: &RequestPath<'_>) -> Denied {
-        let reason = if !self.grants.iter().any(|grant| grant.admits_method(method)) {
+        let ruled = self.grants.iter().any(|grant| grant.lists_requests());
+        let mut judges = self.grants.iter().filter(|grant| !(ruled && grant.is_open_use()));
+        let reason = if !judges.any(|grant| grant.admits_method(method)) {
             Reason::MethodNotAllowed
         } else if path.is_ambiguous() {
             Reason::PathAmbiguous
@@ -236,6 +237,16 @@ impl Site {
 }
 
 impl Grant {
+    /// A rule with a list of requests.
+    fn lists_requests(&self) -> bool {
+        matches!(self.kind, GrantKind::Intercept(Requests::Listed(_)))
+    }
+
+    /// A use of a credential that limits neither methods nor paths.
+    fn is_open_use(&self) -> bool {
+        matches!(&self.kind, GrantKind::Use(_, usage) if usage.methods.is_any() && usage.paths.is_any())
+    }
+
     fn admits(&self, method: &str, path: &RequestPath<'_>) -> bool {
         match &self.kind {
             GrantKind::Intercept(requests) | GrantKind::Plaintext(requests) => {
