@@ -223,7 +223,17 @@ fn type_name(qtype: RecordType) -> String {
 }
 
 /// Encodes `reply`; records beyond `limit` octets are left out and the TC bit says so.
-fn encode(reply: &Message, limit: u16) -> Option<Vec<u8>> {
+pub(super) fn encode(reply: &Message, limit: u16) -> Option<Vec<u8>> {
+    // The encoder writes a name whole before it compresses it: a limit would
+    // cut off what fits after that, so the limit is set only when it must be.
+    let whole = encode_within(reply, u16::MAX)?;
+    if whole.len() <= usize::from(limit) {
+        return Some(whole);
+    }
+    encode_within(reply, limit)
+}
+
+fn encode_within(reply: &Message, limit: u16) -> Option<Vec<u8>> {
     let mut octets = Vec::with_capacity(usize::from(UDP_PLAIN));
     let mut encoder = BinEncoder::new(&mut octets);
     encoder.set_max_size(limit);

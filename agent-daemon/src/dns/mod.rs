@@ -42,3 +42,6 @@ pub trait View: Send + Sync {
     /// A query for an allowed name was answered.
     fn answered(&self);
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,17 @@
 //! DNS over TCP, RFC 7766: messages with their length in front, one after the other.
 
-use std::{io, net::IpAddr, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
+use ersatz_policy::Reason;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::timeout,
 };
-use tracing::debug;
 
 use super::{
-    View, Zones,
+    View,
     answer::{Transport, answer},
 };
-use ersatz_policy::Reason;
 
 /// Time in which the next whole query must arrive, and an answer be taken.
 const IDLE: Duration = Duration::from_secs(10);
@@ -22,22 +21,18 @@ const QUERY: u16 = 4096;
 
 /// Answers the queries of one connection until it is closed, is idle, or breaks a bound.
 ///
-/// `peer` is the sandbox's identity in the gate.
-pub async fn serve_tcp<S>(zones: Arc<dyn Zones>, mut stream: S, peer: IpAddr)
+/// The caller knows whose connection it is: `view` is that sandbox's.
+pub async fn serve_tcp<S>(view: &dyn View, mut stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Some(view) = zones.sandbox(peer) else {
-        debug!(%peer, "connection of an unknown sandbox");
-        return;
-    };
     let Some(_open) = view.limits().connection() else {
         view.refused("", "", Reason::Overloaded);
         return;
     };
     let mut buffer = Vec::new();
     while let Ok(Ok(true)) = timeout(IDLE, receive(&mut stream, &mut buffer)).await {
-        let sent = timeout(IDLE, respond(&*view, &mut stream, &buffer)).await;
+        let sent = timeout(IDLE, respond(view, &mut stream, &buffer)).await;
         if !matches!(sent, Ok(Ok(true))) {
             break;
         }
