@@ -4,7 +4,10 @@
 //! `app` puts the parts together and nobody imports it.
 
 pub mod dns;
+pub mod enrol;
 pub mod resolve;
+pub mod secrets;
 pub mod vet;
 
 mod budget;
+mod files;
