@@ -3,11 +3,15 @@
 //!
 //! `app` puts the parts together and nobody imports it.
 
+pub mod admin;
+pub mod audit;
 pub mod dns;
 pub mod enrol;
+pub mod logging;
+pub mod metrics;
 pub mod resolve;
 pub mod secrets;
+pub mod sink;
 pub mod vet;
 
 mod budget;
-mod files;
