@@ -15,3 +15,4 @@ pub mod sink;
 pub mod vet;
 
 mod budget;
+mod files;
