@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod config;
 pub mod dns;
 pub mod enrol;
 pub mod logging;
