@@ -50,8 +50,7 @@ pub(crate) fn close(inner: &Inner, what: Close) -> Result<(), SteeringError> {
     if what == Close::Keep {
         return Ok(());
     }
-    let instance = inner.instance.lock().map_or(None, |mut held| held.take());
-    instance.map_or(Ok(()), uninstall)
+    inner.take_instance().map_or(Ok(()), uninstall)
 }
 
 /// Removes everything that an instance made. Its own links go before the pins

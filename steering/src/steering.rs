@@ -72,7 +72,7 @@ pub struct Steering {
 
 /// What the blocking work shares.
 pub(crate) struct Inner {
-    pub(crate) instance: Mutex<Option<Instance>>,
+    instance: Mutex<Option<Instance>>,
     name: InstanceName,
     _gate: Gate,
     kernel: Mutex<Kernel>,
@@ -210,6 +210,8 @@ impl Drop for Steering {
         for task in &self.tasks {
             task.abort();
         }
+        // The lock goes at once, and not with the last aborted task.
+        drop(self.inner.take_instance());
     }
 }
 
@@ -251,6 +253,12 @@ impl Inner {
 
     pub(crate) fn instance_name(&self) -> InstanceName {
         self.name
+    }
+
+    /// The instance, once: whoever has it ends it.
+    pub(crate) fn take_instance(&self) -> Option<Instance> {
+        let mut held = self.instance.lock().unwrap_or_else(PoisonError::into_inner);
+        held.take()
     }
 
     pub(crate) fn kernel(&self) -> MutexGuard<'_, Kernel> {
