@@ -15,7 +15,7 @@ mod secrets;
 
 pub use self::{
     daemon::Daemon,
-    node::{Node, tool},
+    node::{Node, python, tool},
     observed::{Inventory, Records, text},
     policy::Settings,
     process::{Finished, Running, wait_until},

@@ -50,6 +50,11 @@ impl<'n> Daemon<'n> {
         self.running.pid()
     }
 
+    /// Whether it runs still.
+    pub fn is_alive(&mut self) -> bool {
+        self.running.is_alive()
+    }
+
     /// Ends it without giving it a chance to do anything.
     pub fn kill(self) -> Result<()> {
         self.running.signal(Signal::SIGKILL)?;
@@ -79,7 +84,7 @@ impl<'n> Daemon<'n> {
     }
 
     /// The sum of a metric's samples whose labels hold all of these (`reason="…"`).
-    pub fn metric(&self, name: &str, labels: &[&str]) -> Result<f64> {
+    pub fn metric(&self, name: &str, labels: &[&str]) -> Result<u64> {
         let text = self.ask("/metrics")?;
         let samples = text.lines().filter(|line| {
             let rest = line.strip_prefix(name).unwrap_or(" ");
@@ -87,7 +92,7 @@ impl<'n> Daemon<'n> {
                 && labels.iter().all(|label| rest.contains(label))
         });
         Ok(samples
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
             .sum())
     }
 

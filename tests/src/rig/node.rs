@@ -79,6 +79,11 @@ impl Node {
         settings.write(self.directory(), &self.secrets)
     }
 
+    /// Replaces a credential's real value, as an operator does.
+    pub fn write_secret(&self, name: &str, value: &str) -> Result<()> {
+        super::policy::replace(&self.directory().join("secrets").join(name), value)
+    }
+
     /// Starts `ersatzd` and waits until it takes sandboxes.
     pub fn daemon(&self) -> Result<Daemon<'_>> {
         Daemon::start(self)
@@ -192,6 +197,19 @@ pub fn tool(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// The Python that has the clients of `tests/requirements.txt`.
+pub fn python() -> String {
+    let python = match std::env::var_os("ERSATZ_TEST_VENV") {
+        Some(venv) => PathBuf::from(venv).join("bin/python"),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/venv/bin/python"),
+    };
+    assert!(
+        python.is_file(),
+        "no Python clients; run: cargo xtask setup"
+    );
+    path_text(&python)
+}
+
 /// A path as an argument; those of this rig are all text.
 fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
@@ -244,8 +262,9 @@ fn start_world(outside: &Namespace, directory: &Path, secrets: &Secrets) -> Resu
         "{} is not built: run cargo xtask build",
         program.display()
     );
-    let mut command = outside.command(&path_text(&program));
-    command.arg("serve").arg(file);
+    let mut command = outside.command("sh");
+    command.args(["-c", "ulimit -n 16000; exec \"$@\"", "sh"]);
+    command.arg(&program).arg("serve").arg(file);
     let mut world = Running::start(command)?;
     let ready = wait_until(START, || {
         // Its authority is written before its sockets listen; the name server is the last.

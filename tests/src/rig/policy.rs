@@ -16,6 +16,8 @@ pub struct Settings {
     pub allow: String,
     /// Further documents.
     pub more: String,
+    /// Blocks of private addresses that may be dialled.
+    pub allow_private: Vec<String>,
 }
 
 impl Default for Settings {
@@ -24,6 +26,7 @@ impl Default for Settings {
             credentials: "api, git, models".into(),
             allow: ALLOW.into(),
             more: String::new(),
+            allow_private: vec![PREFIX_V4.into(), PREFIX_V6.into()],
         }
     }
 }
@@ -56,8 +59,18 @@ impl Settings {
         replace(&vault.join("git"), &secrets.git)?;
         replace(&vault.join("models"), &secrets.models)?;
         replace(&config.join("credentials.yaml"), &credentials(&vault))?;
-        replace(&config.join("node.yaml"), &node(directory))?;
+        replace(&config.join("node.yaml"), &self.node(directory))?;
         replace(&config.join("policy.yaml"), &self.policy())
+    }
+
+    fn node(&self, directory: &Path) -> String {
+        let (directory, private) = (directory.display(), self.allow_private.join("\", \""));
+        format!(
+            "apiVersion: ersatz.dev/v1alpha1\nkind: NodeConfig\nmetadata: {{name: node}}\nspec:\n  \
+             upstream:\n    roots: {{public: false, files: [{directory}/ca.pem]}}\n    \
+             resolvers: [\"{LINK_WORLD_V4}\"]\n    allowPrivate: [\"{private}\"]\n  \
+             audit: {{file: {directory}/audit.jsonl}}\n"
+        )
     }
 
     fn policy(&self) -> String {
@@ -65,6 +78,7 @@ impl Settings {
             credentials,
             allow,
             more,
+            ..
         } = self;
         format!(
             "apiVersion: ersatz.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {{name: agents}}\n\
@@ -103,16 +117,6 @@ spec:
   use:
   - {{hosts: [models.test], in: [{{header: x-api-key}}]}}
 "#
-    )
-}
-
-fn node(directory: &Path) -> String {
-    let directory = directory.display();
-    format!(
-        "apiVersion: ersatz.dev/v1alpha1\nkind: NodeConfig\nmetadata: {{name: node}}\nspec:\n  \
-         upstream:\n    roots: {{public: false, files: [{directory}/ca.pem]}}\n    \
-         resolvers: [\"{LINK_WORLD_V4}\"]\n    allowPrivate: [\"{PREFIX_V4}\", \"{PREFIX_V6}\"]\n  \
-         audit: {{file: {directory}/audit.jsonl}}\n"
     )
 }
 
