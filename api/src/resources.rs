@@ -77,6 +77,23 @@ impl Resources {
         self.policies.keys().map(String::as_str)
     }
 
+    /// The names of the credentials, in alphabetical order.
+    pub fn credential_names(&self) -> impl Iterator<Item = &str> {
+        self.credentials.keys().map(String::as_str)
+    }
+
+    /// A policy as it is written.
+    pub fn policy_spec(&self, name: &str) -> Option<&EgressPolicySpec> {
+        self.policies.get(name).map(|policy| &policy.spec)
+    }
+
+    /// A credential as it is written.
+    pub fn credential_spec(&self, name: &str) -> Option<&CredentialSpec> {
+        self.credentials
+            .get(name)
+            .map(|credential| &credential.spec)
+    }
+
     /// Compiles the named policy, or the only one there is.
     pub fn policy(
         &self,

@@ -1,0 +1,3 @@
+//! The command `ersatz`: sandboxes on one machine, and tools for policies.
+
+pub mod policy;

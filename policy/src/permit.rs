@@ -116,6 +116,11 @@ impl InterceptPermit {
         &self.0.authority
     }
 
+    /// Everything that allows the connection, the most specific first.
+    pub fn grantors(&self) -> impl Iterator<Item = &Grantor> {
+        self.0.grants.iter().map(|grant| &grant.grantor)
+    }
+
     pub fn policy(&self) -> &Arc<str> {
         &self.0.policy
     }
@@ -149,6 +154,11 @@ impl PlaintextPermit {
 
     pub fn authority(&self) -> &Authority {
         &self.0.authority
+    }
+
+    /// Everything that allows the connection, the most specific first.
+    pub fn grantors(&self) -> impl Iterator<Item = &Grantor> {
+        self.0.grants.iter().map(|grant| &grant.grantor)
     }
 
     pub fn policy(&self) -> &Arc<str> {
@@ -197,13 +207,19 @@ impl Site {
         let ruled = self.grants.iter().any(|grant| grant.lists_requests());
         let mut grantor = None;
         let mut uses: SmallVec<[&Grant; 4]> = SmallVec::new();
-        for grant in self.grants.iter().filter(|grant| grant.admits(method, &path)) {
+        for grant in self
+            .grants
+            .iter()
+            .filter(|grant| grant.admits(method, &path))
+        {
             if !(ruled && grant.is_open_use()) {
                 grantor.get_or_insert(&grant.grantor);
             }
             // Two patterns of one use may both name the host.
             if matches!(grant.kind, GrantKind::Use(..))
-                && !uses.iter().any(|known| std::ptr::eq(*known, Arc::as_ptr(grant)))
+                && !uses
+                    .iter()
+                    .any(|known| std::ptr::eq(*known, Arc::as_ptr(grant)))
             {
                 uses.push(grant);
             }
@@ -220,7 +236,10 @@ impl Site {
 
     fn denied(&self, method: &str, path: &RequestPath<'_>) -> Denied {
         let ruled = self.grants.iter().any(|grant| grant.lists_requests());
-        let mut judges = self.grants.iter().filter(|grant| !(ruled && grant.is_open_use()));
+        let mut judges = self
+            .grants
+            .iter()
+            .filter(|grant| !(ruled && grant.is_open_use()));
         let reason = if !judges.any(|grant| grant.admits_method(method)) {
             Reason::MethodNotAllowed
         } else if path.is_ambiguous() {

@@ -117,8 +117,16 @@ impl Policy {
     pub fn reaches(&self, name: Option<&Name>, port: u16) -> Result<(), Denied> {
         let Some(name) = name else {
             let reason = Reason::AddressNotAllowed;
-            let denied = || Denied { reason, policy: Arc::clone(&self.name), host: None };
-            return if self.index.uses(port) { Ok(()) } else { Err(denied()) };
+            let denied = || Denied {
+                reason,
+                policy: Arc::clone(&self.name),
+                host: None,
+            };
+            return if self.index.uses(port) {
+                Ok(())
+            } else {
+                Err(denied())
+            };
         };
         match self.find(name, port) {
             Found::Handled(..) => Ok(()),
