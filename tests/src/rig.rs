@@ -11,6 +11,7 @@ mod node;
 mod observed;
 mod policy;
 mod process;
+mod repository;
 mod secrets;
 
 pub use self::{
@@ -19,5 +20,6 @@ pub use self::{
     observed::{Inventory, Records, text},
     policy::Settings,
     process::{Finished, Running, wait_until},
+    repository::repository,
     secrets::Secrets,
 };

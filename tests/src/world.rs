@@ -13,6 +13,7 @@ mod http;
 mod ledger;
 pub mod names;
 mod plain;
+pub mod provider;
 mod recorder;
 mod tls;
 mod websocket;

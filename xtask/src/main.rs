@@ -4,6 +4,7 @@
 //! [`setup`], that what it needs is on the machine.
 
 mod build;
+mod demo;
 mod privilege;
 mod process;
 mod setup;
@@ -31,6 +32,8 @@ enum Command {
     Build(build::Args),
     /// Run the tests, tier by tier.
     Test(test::Args),
+    /// Show, in a small world of its own, what a sandbox holds and what servers get.
+    Demo(demo::Args),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Test(args) => Ok(test::run(&args)),
+        Command::Demo(args) => demo::run(&args),
     };
     match outcome {
         Ok(code) => code,

@@ -58,6 +58,8 @@ impl Settings {
         replace(&vault.join("api"), &secrets.api)?;
         replace(&vault.join("git"), &secrets.git)?;
         replace(&vault.join("models"), &secrets.models)?;
+        replace(&vault.join("anthropic"), &secrets.anthropic)?;
+        replace(&vault.join("openai"), &secrets.openai)?;
         replace(&config.join("credentials.yaml"), &credentials(&vault))?;
         replace(&config.join("node.yaml"), &self.node(directory))?;
         replace(&config.join("policy.yaml"), &self.policy())
@@ -116,6 +118,24 @@ spec:
   stub: {{env: MODELS_KEY, shape: "sk-ant-[A-Za-z0-9_-]{{40}}"}}
   use:
   - {{hosts: [models.test], in: [{{header: x-api-key}}]}}
+---
+apiVersion: ersatz.dev/v1alpha1
+kind: Credential
+metadata: {{name: anthropic}}
+spec:
+  from: {{file: {{path: {vault}/anthropic}}}}
+  stub: {{env: ANTHROPIC_API_KEY, shape: "sk-ant-api03-[A-Za-z0-9_-]{{40}}"}}
+  use:
+  - {{hosts: [api.anthropic.com], in: [{{header: x-api-key}}, {{header: authorization}}]}}
+---
+apiVersion: ersatz.dev/v1alpha1
+kind: Credential
+metadata: {{name: openai}}
+spec:
+  from: {{file: {{path: {vault}/openai}}}}
+  stub: {{env: OPENAI_API_KEY, shape: "sk-proj-[A-Za-z0-9_-]{{40}}"}}
+  use:
+  - {{hosts: [api.openai.com], in: [{{header: authorization}}]}}
 "#
     )
 }

@@ -15,6 +15,10 @@ pub struct Secrets {
     pub git: String,
     /// The value of `x-api-key` at `models.test`.
     pub models: String,
+    /// The key of `api.anthropic.com`.
+    pub anthropic: String,
+    /// The key of `api.openai.com`.
+    pub openai: String,
 }
 
 impl Secrets {
@@ -24,12 +28,20 @@ impl Secrets {
             api: format!("ghp_{}", canary()),
             git: canary(),
             models: format!("sk-ant-{}", canary()),
+            anthropic: format!("sk-ant-api03-{}", canary()),
+            openai: format!("sk-proj-{}", canary()),
         }
     }
 
     /// All of them.
-    pub fn all(&self) -> [&str; 3] {
-        [&self.api, &self.git, &self.models]
+    pub fn all(&self) -> [&str; 5] {
+        [
+            &self.api,
+            &self.git,
+            &self.models,
+            &self.anthropic,
+            &self.openai,
+        ]
     }
 
     /// Where in a text one of them stands, in any of the usual encodings.
@@ -59,6 +71,17 @@ impl Secrets {
             (
                 "git.test".into(),
                 vec![accept("authorization", format!("Basic {basic}"))],
+            ),
+            (
+                "api.anthropic.com".into(),
+                vec![
+                    accept("x-api-key", self.anthropic.clone()),
+                    accept("authorization", format!("Bearer {}", self.anthropic)),
+                ],
+            ),
+            (
+                "api.openai.com".into(),
+                vec![accept("authorization", format!("Bearer {}", self.openai))],
             ),
             (
                 "models.test".into(),

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     World, answers,
     body::{self, Outgoing},
-    git, plain,
+    git, plain, provider,
     recorder::{Recorder, Tape},
 };
 
@@ -84,6 +84,8 @@ async fn respond(
     }
     let answer = if connection.sni.as_deref() == Some("git.test") {
         git::serve(request, &connection).await
+    } else if provider::is_provider(connection.sni.as_deref()) {
+        provider::serve(request, &connection).await
     } else {
         answers::serve(request, &connection, seen).await
     };
