@@ -78,8 +78,8 @@ impl Gate {
         };
         let ifindex = netlink.add_veth(&here, &there, namespace.as_fd())?;
         netlink.silence(ifindex, &name)?;
-        netns::inside(namespace.as_fd(), furnish)?;
         netlink.up(ifindex)?;
+        netns::inside(namespace.as_fd(), furnish)?;
         Ok(Self { namespace, ifindex })
     }
 }
@@ -99,7 +99,8 @@ fn furnish() -> Result<(), SteeringError> {
     netlink.add_local_delivery(GATE, LOOPBACK)?;
     netlink.add_neighbour(gate, IpAddr::V4(BACK_V4), HOST_MAC)?;
     netlink.add_neighbour(gate, IpAddr::V6(BACK_V6), HOST_MAC)?;
-    netlink.add_default_routes(gate, BACK_V4, BACK_V6)
+    netlink.add_default_routes(gate, BACK_V4, BACK_V6)?;
+    netlink.wait_for_link(gate)
 }
 
 const GATE: &str = "gate0";

@@ -6,6 +6,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsRawFd as _, BorrowedFd},
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -15,10 +17,10 @@ use rtnetlink::{
         address::AddressHeaderFlags,
         link::{
             AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute,
-            LinkMessage,
+            LinkMessage, State,
         },
         neighbour::NeighbourState,
-        route::{RouteScope, RouteType},
+        route::{RouteAddress, RouteAttribute, RouteScope, RouteType},
         rule::RuleAction,
     },
 };
@@ -121,6 +123,48 @@ impl Netlink {
             LinkUnspec::new_with_index(index).up().build(),
             "set a link up",
         )
+    }
+
+    /// Waits until a link that is up can send. Until the kernel has seen its
+    /// carrier and given it a queue, what is sent is lost, and the first
+    /// question for a neighbour with it, which is asked again after a second.
+    pub(crate) fn wait_for_link(&self, index: u32) -> Result<(), SteeringError> {
+        wait("wait for a link to be ready", || self.operational(index))?;
+        // The state shows before the queue is there, but both change under the
+        // kernel's lock for links, and so a request that takes it comes after both.
+        self.up(index)
+    }
+
+    /// Waits until an IPv6 address that was added can receive. The kernel
+    /// sends from it at once, but adds its local route later, from a work
+    /// queue, and drops the answers until then.
+    pub(crate) fn wait_for_address(&self, address: Ipv6Addr) -> Result<(), SteeringError> {
+        wait("wait for an address to be ready", || self.receives(address))
+    }
+
+    fn operational(&self, index: u32) -> Result<bool, SteeringError> {
+        let mut found = self.handle.link().get().match_index(index).execute();
+        let link = match self.runtime.block_on(found.next()) {
+            Some(link) => link.map_err(netlink("look for a link"))?,
+            None => return Ok(false),
+        };
+        let up = LinkAttribute::OperState(State::Up);
+        Ok(link.attributes.contains(&up))
+    }
+
+    fn receives(&self, address: Ipv6Addr) -> Result<bool, SteeringError> {
+        let local = RouteAttribute::Destination(RouteAddress::Inet6(address));
+        let all = RouteMessageBuilder::<Ipv6Addr>::new().build();
+        let mut routes = self.handle.route().get(all).execute();
+        self.runtime.block_on(async {
+            while let Some(route) = routes.next().await {
+                let route = route.map_err(netlink("list the routes"))?;
+                if route.header.kind == RouteType::Local && route.attributes.contains(&local) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
     }
 
     /// The index of a link; `None` if there is none of this name.
@@ -272,6 +316,22 @@ impl Netlink {
     }
 }
 
+/// Asks until the answer is yes.
+fn wait(
+    action: &'static str,
+    ready: impl Fn() -> Result<bool, SteeringError>,
+) -> Result<(), SteeringError> {
+    let give_up = Instant::now() + READY_WITHIN;
+    while !ready()? {
+        if Instant::now() > give_up {
+            let late = io::Error::from(io::ErrorKind::TimedOut);
+            return Err(system(action)(late));
+        }
+        thread::sleep(READY_POLL);
+    }
+    Ok(())
+}
+
 /// The name in a link message.
 pub(crate) fn name(link: &LinkMessage) -> Option<String> {
     link.attributes
@@ -295,5 +355,8 @@ fn absent(error: &rtnetlink::Error) -> bool {
     message.to_io().raw_os_error() == Some(nix::libc::ENODEV)
 }
 
+/// The kernel's own work queue does it in a millisecond, or in a second when it is busy.
+const READY_WITHIN: Duration = Duration::from_secs(5);
+const READY_POLL: Duration = Duration::from_micros(500);
 /// The number of the gate's extra routing table, and the priority of its rule.
 const LOCAL_DELIVERY: u32 = 100;

@@ -205,7 +205,9 @@ fn furnish() -> Result<(), SteeringError> {
     netlink.add_address(link, IpAddr::V4(SANDBOX_V4), 32)?;
     netlink.add_address(link, IpAddr::V6(SANDBOX_V6), 128)?;
     netlink.add_address(link, IpAddr::V6(SANDBOX_LINK_LOCAL), 64)?;
-    netlink.add_default_routes(link, GATEWAY_V4, GATEWAY_V6)
+    netlink.add_default_routes(link, GATEWAY_V4, GATEWAY_V6)?;
+    netlink.wait_for_link(link)?;
+    netlink.wait_for_address(SANDBOX_V6)
 }
 
 fn own_pins() -> LinkPins {

@@ -27,7 +27,9 @@ fn killed_means_silence_and_the_next_daemon_takes_over() {
     let (mut first, born) = Process::spawn(&node, "node", &sandbox);
     assert!(!born.adopted);
     node.runtime.block_on(async {
-        let (mut stream, greeting) = sandbox.run(|| greeted(WORLD_V4.parse().unwrap()).unwrap()).await;
+        let (mut stream, greeting) = sandbox
+            .run(|| greeted(WORLD_V4.parse().unwrap()).unwrap())
+            .await;
         assert_eq!(greeting, format!("{} {WORLD_V4}", born.id));
         first.kill();
         assert!(!sandbox.run(move || echoes(&mut stream, b"anybody?")).await);
@@ -44,10 +46,16 @@ fn killed_means_silence_and_the_next_daemon_takes_over() {
         let (second, reborn) = Process::spawn(&node, "node", &sandbox);
         let outage = started.elapsed();
         assert!(outage < Duration::from_secs(1), "ready after {outage:?}");
-        assert_eq!((reborn.adopted, reborn.kept.as_str()), (true, "the same authority"));
+        assert_eq!(
+            (reborn.adopted, reborn.kept.as_str()),
+            (true, "the same authority")
+        );
         assert_eq!(reborn.id, born.id);
         assert_eq!(patient.await, format!("{} {WORLD_V6}", born.id));
-        println!("the next daemon was ready after {outage:?}, of which to start: {}", reborn.ready);
+        println!(
+            "the next daemon was ready after {outage:?}, of which to start: {}",
+            reborn.ready
+        );
         drop(second);
     });
     finish(&node);
@@ -130,7 +138,10 @@ fn kill_and_restart_again_and_again_leaves_nothing_behind() {
     assert_eq!(links().iter().filter(|name| *name != "lo").count(), 2);
     finish(&node);
     assert_eq!(links().iter().filter(|name| *name != "lo").count(), 0);
-    assert_eq!(mounts_below(node.state.path()), Vec::<std::path::PathBuf>::new());
+    assert_eq!(
+        mounts_below(node.state.path()),
+        Vec::<std::path::PathBuf>::new()
+    );
 }
 
 /// Takes the instance over once more, to remove it.
@@ -148,13 +159,19 @@ fn silent() -> bool {
         let destination: SocketAddr = destination.parse().unwrap();
         TcpStream::connect_timeout(&destination, patience).is_ok()
     });
-    let answers = ["8.8.8.8:53", "[2001:db8::53]:53"].into_iter().any(|server| {
-        let any = if server.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
-        let socket = UdpSocket::bind(any).unwrap();
-        socket.set_read_timeout(Some(patience)).unwrap();
-        socket.send_to(b"   0", server).unwrap();
-        socket.recv_from(&mut [0; 64]).is_ok()
-    });
+    let answers = ["8.8.8.8:53", "[2001:db8::53]:53"]
+        .into_iter()
+        .any(|server| {
+            let any = if server.starts_with('[') {
+                "[::]:0"
+            } else {
+                "0.0.0.0:0"
+            };
+            let socket = UdpSocket::bind(any).unwrap();
+            socket.set_read_timeout(Some(patience)).unwrap();
+            socket.send_to(b"   0", server).unwrap();
+            socket.recv_from(&mut [0; 64]).is_ok()
+        });
     !connects && !answers
 }
 
@@ -189,7 +206,12 @@ impl Process {
     /// Starts this test binary again, as a daemon that enrols the sandbox.
     fn spawn(node: &Node, instance: &str, sandbox: &Sandbox) -> (Self, Born) {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "crash::as_a_daemon", "--nocapture", "--test-threads=1"])
+            .args([
+                "--exact",
+                "crash::as_a_daemon",
+                "--nocapture",
+                "--test-threads=1",
+            ])
             .env(STATE, node.state.path())
             .env(INSTANCE, instance)
             .env(SANDBOX, sandbox.path())
@@ -250,8 +272,15 @@ fn as_a_daemon() {
         let daemon = Daemon::start(options(state.as_ref(), instance)).await;
         let ready = started.elapsed();
         let kept = daemon.steering.kept(Kept::Ca).unwrap_or_default();
-        daemon.steering.keep(Kept::Ca, b"the same authority").unwrap();
-        let enrolled = daemon.steering.enrol_netns(netns, Adopt::IfKnown).await.unwrap();
+        daemon
+            .steering
+            .keep(Kept::Ca, b"the same authority")
+            .unwrap();
+        let enrolled = daemon
+            .steering
+            .enrol_netns(netns, Adopt::IfKnown)
+            .await
+            .unwrap();
         let kept = String::from_utf8(kept).unwrap();
         println!("born|{}|{}|{kept}|{ready:?}", enrolled.id, enrolled.adopted);
         std::io::stdout().flush().unwrap();

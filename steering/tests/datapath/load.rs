@@ -72,7 +72,10 @@ fn twenty_thousand_in_a_row_each_reach_their_destination() {
             slowest.max(running.join_all().await.into_iter().max().unwrap())
         })
         .await;
-        println!("20,000 in a row: {:?}, the slowest {slowest:?}", started.elapsed());
+        println!(
+            "20,000 in a row: {:?}, the slowest {slowest:?}",
+            started.elapsed()
+        );
         assert_eq!(daemon.seen.lock().unwrap().len(), 20_000);
         assert_eq!(received_packets(), 0);
         daemon.end().await;

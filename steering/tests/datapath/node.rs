@@ -17,7 +17,7 @@ use ersatz_steering::{
 };
 use nix::{
     cmsg_space,
-    libc::{in6_pktinfo, in_pktinfo},
+    libc::{in_pktinfo, in6_pktinfo},
     sched::{CloneFlags, setns, unshare},
     sys::socket::{
         ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage,
@@ -132,7 +132,11 @@ impl Daemon {
         let mut tasks = tokio::task::JoinSet::new();
         for listener in [listeners.tcp4, listeners.tcp6] {
             let listener = TcpListener::from_std(listener).unwrap();
-            tasks.spawn(accept(listener, Arc::downgrade(&steering), Arc::clone(&seen)));
+            tasks.spawn(accept(
+                listener,
+                Arc::downgrade(&steering),
+                Arc::clone(&seen),
+            ));
         }
         for socket in [listeners.udp4, listeners.udp6] {
             let socket = UdpSocket::from_std(socket).unwrap();
@@ -302,7 +306,11 @@ impl Sandbox {
 
     /// A path by which another process can open the namespace.
     pub(crate) fn path(&self) -> String {
-        format!("/proc/{}/fd/{}", std::process::id(), self.namespace.as_raw_fd())
+        format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            self.namespace.as_raw_fd()
+        )
     }
 
     /// Runs `work` inside, on a thread, while the daemon goes on.
@@ -353,10 +361,16 @@ pub(crate) fn received_packets() -> u64 {
     let v4 = fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
     let mut lines = v4.lines().filter(|line| line.starts_with("Ip:"));
     let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
-    let place = names.split(' ').position(|name| name == "InReceives").unwrap();
+    let place = names
+        .split(' ')
+        .position(|name| name == "InReceives")
+        .unwrap();
     let v4: u64 = values.split(' ').nth(place).unwrap().parse().unwrap();
     let v6 = fs::read_to_string("/proc/thread-self/net/snmp6").unwrap();
-    let v6 = v6.lines().find(|line| line.starts_with("Ip6InReceives")).unwrap();
+    let v6 = v6
+        .lines()
+        .find(|line| line.starts_with("Ip6InReceives"))
+        .unwrap();
     let v6: u64 = v6.split_whitespace().nth(1).unwrap().parse().unwrap();
     v4 + v6
 }

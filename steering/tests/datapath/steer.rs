@@ -70,7 +70,12 @@ fn sandboxes_with_the_same_address_and_port_are_told_apart() {
 fn questions_are_answered_from_the_address_that_was_asked() {
     Node::new().with_daemon(async |daemon| {
         let (sandbox, enrolled) = daemon.sandbox().await;
-        for server in ["8.8.8.8:53", "100.64.0.1:53", "[2001:db8::53]:53", "[fd00::1]:53"] {
+        for server in [
+            "8.8.8.8:53",
+            "100.64.0.1:53",
+            "[2001:db8::53]:53",
+            "[fd00::1]:53",
+        ] {
             let server: SocketAddr = server.parse().unwrap();
             // The larger answer leaves the gate in fragments.
             for more in [0, 3000] {
@@ -90,12 +95,18 @@ fn questions_are_answered_from_the_address_that_was_asked() {
 fn a_connection_outlives_the_enrolment_of_others() {
     Node::new().with_daemon(async |daemon| {
         let (sandbox, _) = daemon.sandbox().await;
-        let (mut stream, _) = sandbox.run(|| greeted("192.0.2.1:443".parse().unwrap()).unwrap()).await;
+        let (mut stream, _) = sandbox
+            .run(|| greeted("192.0.2.1:443".parse().unwrap()).unwrap())
+            .await;
         for _ in 0..3 {
             let (_other, enrolled) = daemon.sandbox().await;
             daemon.steering.remove(enrolled.id).await.unwrap();
         }
-        assert!(sandbox.run(move || echoes(&mut stream, b"still here")).await);
+        assert!(
+            sandbox
+                .run(move || echoes(&mut stream, b"still here"))
+                .await
+        );
         daemon.end().await;
     });
 }
@@ -104,7 +115,9 @@ fn a_connection_outlives_the_enrolment_of_others() {
 fn a_removed_sandbox_reaches_nothing_and_is_nobody() {
     Node::new().with_daemon(async |daemon| {
         let (sandbox, enrolled) = daemon.sandbox().await;
-        sandbox.run(|| greeted("192.0.2.1:443".parse().unwrap()).unwrap()).await;
+        sandbox
+            .run(|| greeted("192.0.2.1:443".parse().unwrap()).unwrap())
+            .await;
         daemon.steering.remove(enrolled.id).await.unwrap();
         let refused = sandbox
             .run(|| {
@@ -123,7 +136,9 @@ fn a_removed_sandbox_reaches_nothing_and_is_nobody() {
             .unwrap();
         assert!(!next.adopted);
         assert_ne!(next.id, enrolled.id);
-        let (_, greeting) = sandbox.run(|| greeted("192.0.2.1:443".parse().unwrap()).unwrap()).await;
+        let (_, greeting) = sandbox
+            .run(|| greeted("192.0.2.1:443".parse().unwrap()).unwrap())
+            .await;
         assert_eq!(greeting, format!("{} 192.0.2.1:443", next.id));
         daemon.end().await;
     });
@@ -138,7 +153,9 @@ fn from_port(port: u16, destination: SocketAddr) -> TcpStream {
         ("fd00:e25a::2".parse::<std::net::IpAddr>().unwrap(), port).into()
     };
     socket.bind(&own.into()).unwrap();
-    socket.connect_timeout(&destination.into(), DEADLINE).unwrap();
+    socket
+        .connect_timeout(&destination.into(), DEADLINE)
+        .unwrap();
     socket.into()
 }
 
@@ -155,10 +172,16 @@ fn line(stream: &mut TcpStream) -> String {
 }
 
 fn ask(server: SocketAddr, more: usize) -> (SocketAddr, String) {
-    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let any = if server.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
     let socket = UdpSocket::bind(any).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    socket.send_to(format!("{more:4}").as_bytes(), server).unwrap();
+    socket
+        .send_to(format!("{more:4}").as_bytes(), server)
+        .unwrap();
     let mut reply = [0; 8192];
     let (length, from) = socket.recv_from(&mut reply).unwrap();
     (from, String::from_utf8(reply[..length].to_vec()).unwrap())
