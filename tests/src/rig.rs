@@ -13,6 +13,7 @@ mod policy;
 mod process;
 mod repository;
 mod secrets;
+mod stepwise;
 
 pub use self::{
     daemon::Daemon,
@@ -22,4 +23,5 @@ pub use self::{
     process::{Finished, Running, wait_until},
     repository::repository,
     secrets::Secrets,
+    stepwise::Stepwise,
 };

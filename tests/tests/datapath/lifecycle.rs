@@ -5,56 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
-use ersatz_tests::rig::{Daemon, Finished, Node, Records, Running, Settings, text, wait_until};
+use anyhow::{Result, ensure};
+use ersatz_tests::rig::{Daemon, Finished, Node, Records, Settings, Stepwise, text, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A change of policy or secret, and a new daemon, take effect within this.
 const SOON: Duration = Duration::from_secs(1);
-
-/// A sandbox that runs a line of shell for each file that appears.
-///
-/// `step` says what to run next and waits for the end of it: so a test acts
-/// between the steps of one and the same sandbox.
-struct Stepwise<'n> {
-    node: &'n Node,
-    running: Running,
-    steps: usize,
-}
-
-impl<'n> Stepwise<'n> {
-    fn start(node: &'n Node) -> Result<Self> {
-        let steps = node.directory().join("steps");
-        fs::create_dir_all(&steps)?;
-        let script = format!(
-            r"cd {} && n=0 && while :; do
-                 while [ ! -e $n ]; do sleep 0.01; done
-                 sh ./$n > $n.out 2>&1; mv $n.out $n.done; n=$((n + 1))
-               done",
-            steps.display()
-        );
-        let running = Running::start(node.sandboxed(&["sh", "-c", &script]))?;
-        let mut sandbox = Self {
-            node,
-            running,
-            steps: 0,
-        };
-        sandbox.step("true")?;
-        Ok(sandbox)
-    }
-
-    fn step(&mut self, script: &str) -> Result<String> {
-        let file = self.node.directory().join(format!("steps/{}", self.steps));
-        self.steps += 1;
-        let new = file.with_extension("new");
-        fs::write(&new, script)?;
-        fs::rename(new, &file)?;
-        let done = file.with_extension("done");
-        let output = wait_until(PATIENCE, || fs::read_to_string(&done).ok());
-        ensure!(self.running.is_alive(), "the sandbox ended");
-        output.with_context(|| format!("no end of `{script}`"))
-    }
-}
 
 const REQUEST: &str = r#"curl -sS --max-time 10 -o /dev/null -w '%{http_code}' \
     -H "Authorization: Bearer $API_TOKEN" https://api.test/"#;

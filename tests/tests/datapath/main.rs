@@ -7,6 +7,7 @@ mod authority;
 mod clients;
 mod destinations;
 mod git;
+mod isolation;
 mod lifecycle;
 mod load;
 mod local;
