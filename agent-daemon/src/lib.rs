@@ -2,8 +2,10 @@
 //! swaps stubs for secrets and forwards.
 //!
 //! `app` puts the parts together and nobody imports it.
+#![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod app;
 pub mod audit;
 pub mod config;
 pub mod dns;
@@ -15,5 +17,22 @@ pub mod secrets;
 pub mod sink;
 pub mod vet;
 
+mod access;
+mod binding;
 mod budget;
+mod connection;
+mod detect;
 mod files;
+mod http;
+mod inject;
+mod listener;
+mod node;
+mod refusals;
+mod refused;
+mod relay;
+mod sandboxes;
+mod socket;
+mod tls;
+mod upstream;
+mod worker;
+mod zone;

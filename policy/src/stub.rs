@@ -124,6 +124,13 @@ impl Shape {
     }
 }
 
+impl Shape {
+    /// A stub that was made before, by another process; `None` when it is not of this shape.
+    pub fn restore(&self, text: &str) -> Option<Stub> {
+        self.matches(text).then(|| Stub(text.into()))
+    }
+}
+
 impl Stub {
     pub fn as_str(&self) -> &str {
         &self.0

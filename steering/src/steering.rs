@@ -41,6 +41,11 @@ impl Options {
             state_dir: PathBuf::from("/run/ersatz"),
         }
     }
+
+    /// The directory of this instance.
+    pub fn directory(&self) -> PathBuf {
+        self.state_dir.join(self.instance.to_string())
+    }
 }
 
 /// What becomes of the steering when the daemon ends.
@@ -180,8 +185,8 @@ impl Steering {
     }
 
     /// Ends the steering of this process.
-    pub async fn close(mut self, what: Close) -> Result<(), SteeringError> {
-        for task in self.tasks.drain(..) {
+    pub async fn close(&self, what: Close) -> Result<(), SteeringError> {
+        for task in &self.tasks {
             task.abort();
         }
         let inner = Arc::clone(&self.inner);

@@ -1,0 +1,190 @@
+//! Taking sandboxes in, and letting them go.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    os::fd::OwnedFd,
+    sync::Arc,
+};
+
+use ersatz_api::LoadErrors;
+use ersatz_policy::Reason;
+use ersatz_steering::{Adopt, SandboxId, SteeringError};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Daemon, Inner};
+use crate::{
+    audit::{SandboxTag, Subject},
+    binding::{self, BindError, Binding},
+    enrol::{EnrolRequest, Enrolled},
+    resolve::SandboxKey,
+    sandboxes::{Bound, Sandbox},
+    secrets::{EnvValues, Secrets},
+    tls::{CaError, Leaves, UpstreamTls},
+    upstream::Dialing,
+};
+
+/// The address in a sandbox's `resolv.conf`. Any would do: all of them are answered by us.
+const RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(100, 64, 0, 1));
+
+/// Why a sandbox cannot be enrolled.
+#[derive(Debug, Error)]
+pub enum EnrolError {
+    #[error(transparent)]
+    Resources(#[from] LoadErrors),
+    #[error("the sandbox cannot be steered")]
+    Steering(#[from] SteeringError),
+    #[error("no randomness from the kernel")]
+    Random(#[from] getrandom::Error),
+    #[error("the sandbox's keys cannot be made")]
+    Keys,
+}
+
+impl From<BindError> for EnrolError {
+    fn from(error: BindError) -> Self {
+        match error {
+            BindError::Resources(error) => Self::Resources(error),
+            BindError::Random(error) => Self::Random(error),
+        }
+    }
+}
+
+impl From<CaError> for EnrolError {
+    fn from(_: CaError) -> Self {
+        Self::Keys
+    }
+}
+
+impl EnrolError {
+    /// A label of a closed set.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Resources(_) => "resources-invalid",
+            Self::Steering(error) => error.reason(),
+            Self::Random(_) | Self::Keys => "internal",
+        }
+    }
+}
+
+/// A sandbox as its creator holds it: dropping it ends the enrolment.
+pub struct SandboxHandle {
+    inner: Arc<Inner>,
+    id: SandboxId,
+    refused: Arc<Sandbox>,
+    runtime: tokio::runtime::Handle,
+    _fresh: tokio_util::sync::DropGuard,
+}
+
+/// Something that was refused to a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub reason: Reason,
+    /// The host or address.
+    pub target: String,
+    pub count: u64,
+}
+
+impl SandboxHandle {
+    /// What was refused to the sandbox so far, the first kinds of it.
+    pub fn refused(&self) -> Vec<Refused> {
+        self.refused.refusals.list()
+    }
+
+    /// Ends the enrolment and waits until it has ended.
+    pub async fn end(self) {
+        self.inner.forget(self.id).await;
+    }
+}
+
+impl Drop for SandboxHandle {
+    fn drop(&mut self) {
+        let (inner, id) = (self.inner.clone(), self.id);
+        // At the daemon's own end there may be no runtime left; then it is removed with all else.
+        self.runtime.spawn(async move { inner.forget(id).await });
+    }
+}
+
+impl Daemon {
+    /// Enrols the sandbox of `netns`: when this returns, all that leaves it comes to us.
+    pub async fn enrol(
+        &self,
+        request: EnrolRequest,
+        netns: OwnedFd,
+    ) -> Result<(SandboxHandle, Enrolled), EnrolError> {
+        self.inner.enrol(request, netns).await
+    }
+}
+
+impl Inner {
+    pub(super) async fn enrol(
+        self: &Arc<Self>,
+        request: EnrolRequest,
+        netns: OwnedFd,
+    ) -> Result<(SandboxHandle, Enrolled), EnrolError> {
+        let EnrolRequest { name, policy, resources, env, stubs } = request;
+        let adopt = if stubs.is_empty() { Adopt::Never } else { Adopt::IfKnown };
+        let mut binding = Binding { policy, stubs };
+        let fresh = CancellationToken::new();
+        let own = resources.is_none();
+        let bound = match resources {
+            None => {
+                let resources = self.config.current();
+                binding.bind(&resources, self.secrets.clone(), self.next_generation())?
+            }
+            Some(resources) => {
+                let sources = binding.sources(&resources)?;
+                let secrets = Secrets::load(sources, EnvValues::from_iter(env)).await;
+                tokio::spawn(secrets.clone().watch(fresh.clone()));
+                binding.bind(&resources, secrets, self.next_generation())?
+            }
+        };
+        let leaves = Leaves::new(self.ca.clone())?;
+        let given = Enrolled {
+            env: binding::environment(&bound),
+            stubs: binding.stubs.clone(),
+            ca_pem: self.ca.pem(),
+            resolver: RESOLVER,
+        };
+        let id = self.steering.enrol_netns(netns, adopt).await?.id;
+        let sandbox = Arc::new(self.sandbox(id, &name, bound, leaves));
+        if own {
+            self.bindings().insert(id, binding);
+        }
+        self.node.sandboxes.insert(sandbox.clone());
+        self.node.metrics.sandboxes.inc();
+        info!(sandbox = %id, name, policy = sandbox.bound().policy.name(), "enrolled");
+        let handle = SandboxHandle {
+            inner: self.clone(),
+            id,
+            refused: sandbox,
+            runtime: tokio::runtime::Handle::current(),
+            _fresh: fresh.drop_guard(),
+        };
+        Ok((handle, given))
+    }
+
+    fn sandbox(&self, id: SandboxId, name: &str, bound: Bound, leaves: Leaves) -> Sandbox {
+        let subject = Subject { name, epoch: id.epoch(), ..Subject::default() };
+        let dialing = Dialing {
+            dialer: self.dialer.clone(),
+            sandbox: SandboxKey(u64::from(id.epoch()) << 16 | u64::from(id.slot())),
+            tls: UpstreamTls::new(&self.trust),
+        };
+        let connections = self.node.limits.connections_per_sandbox as usize;
+        let tag = SandboxTag::new(&subject);
+        Sandbox::new(id, tag, bound, leaves, Arc::new(dialing), self.workers, connections)
+    }
+
+    /// Cuts a sandbox's connections, and then takes its identity away.
+    pub(super) async fn forget(&self, id: SandboxId) {
+        let Some(sandbox) = self.node.sandboxes.remove(id) else { return };
+        self.bindings().remove(&id);
+        self.dialer.forget(sandbox.dialing.sandbox);
+        self.node.metrics.sandboxes.dec();
+        if let Err(error) = self.steering.remove(id).await {
+            warn!(sandbox = %id, %error, "the sandbox's link is not removed");
+        }
+        info!(sandbox = %id, "ended");
+    }
+}
