@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::tls;
+use super::{cut::Cut, tls};
 
 /// Longer than any refusal may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,6 +38,12 @@ pub struct Case {
     pub plain: bool,
     /// What is sent, and how.
     pub message: Message,
+    /// Where the first bytes of the connection are cut into two segments.
+    #[serde(default)]
+    pub cut: Option<usize>,
+    /// The largest TLS record that is sent, so that a hello takes many.
+    #[serde(default)]
+    pub fragment: Option<usize>,
 }
 
 /// A request in the words of its protocol.
@@ -129,6 +135,8 @@ async fn attempt(case: &Case, configs: &Configs) -> Result<Seen> {
         .next()
         .context("resolve: no address")?;
     let stream = TcpStream::connect(address).await.context("connect")?;
+    stream.set_nodelay(true)?;
+    let stream = Cut::new(stream, case.cut);
     if case.plain {
         return exchange(stream, &case.message).await;
     }
@@ -152,19 +160,17 @@ async fn attempt(case: &Case, configs: &Configs) -> Result<Seen> {
     }
 }
 
-async fn handshake(
-    stream: TcpStream,
-    case: &Case,
-    config: &Arc<ClientConfig>,
-) -> Result<TlsStream<TcpStream>> {
+async fn handshake(stream: Cut, case: &Case, config: &Arc<ClientConfig>) -> Result<TlsStream<Cut>> {
     let name = match &case.sni {
         Some(name) => ServerName::try_from(name.clone())?,
         // An address as the name makes a hello without SNI.
-        None => ServerName::from(stream.peer_addr()?.ip()),
+        None => ServerName::from(stream.peer()?),
     };
-    Ok(TlsConnector::from(Arc::clone(config))
-        .connect(name, stream)
-        .await?)
+    let mut config = Arc::clone(config);
+    if case.fragment.is_some() {
+        Arc::make_mut(&mut config).max_fragment_size = case.fragment;
+    }
+    Ok(TlsConnector::from(config).connect(name, stream).await?)
 }
 
 async fn exchange(
@@ -206,7 +212,7 @@ fn field(head: &str, name: &str) -> Option<String> {
 }
 
 async fn exchange_h2(
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Cut>,
     method: &str,
     uri: &str,
     headers: &[(String, String)],
