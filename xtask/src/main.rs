@@ -5,6 +5,7 @@
 
 mod build;
 mod demo;
+mod lint;
 mod privilege;
 mod process;
 mod setup;
@@ -34,6 +35,8 @@ enum Command {
     Test(test::Args),
     /// Show, in a small world of its own, what a sandbox holds and what servers get.
     Demo(demo::Args),
+    /// Check form, lints, dependencies and sizes.
+    Lint(lint::Args),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(&args),
         Command::Test(args) => Ok(test::run(&args)),
         Command::Demo(args) => demo::run(&args),
+        Command::Lint(args) => lint::run(&args),
     };
     match outcome {
         Ok(code) => code,

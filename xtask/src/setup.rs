@@ -7,10 +7,11 @@
 
 mod apt;
 mod bpf;
+mod deny;
 mod npm;
 mod python;
 
-use std::{fmt, process::ExitCode, time::Instant};
+use std::{fmt, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::Result;
 
@@ -32,6 +33,8 @@ pub(crate) enum Part {
     Clients,
     /// Python's HTTP clients, in an environment under `target/`.
     Python,
+    /// What looks at the dependencies.
+    Lint,
     /// Real agents, from npm, under `target/`.
     Agents,
 }
@@ -43,6 +46,7 @@ impl fmt::Display for Part {
             Self::Bpf => "eBPF tool chain",
             Self::Clients => "clients",
             Self::Python => "Python clients",
+            Self::Lint => "cargo-deny",
             Self::Agents => "agents",
         })
     }
@@ -50,7 +54,13 @@ impl fmt::Display for Part {
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let started = Instant::now();
-    let mut parts = vec![Part::Build, Part::Bpf, Part::Clients, Part::Python];
+    let mut parts = vec![
+        Part::Build,
+        Part::Bpf,
+        Part::Clients,
+        Part::Python,
+        Part::Lint,
+    ];
     if args.agents {
         parts.push(Part::Agents);
     }
@@ -69,8 +79,14 @@ pub(crate) fn ensure(parts: &[Part]) -> Result<()> {
         Part::Bpf => bpf::ensure(),
         Part::Clients => apt::ensure(apt::CLIENTS),
         Part::Python => python::ensure(),
+        Part::Lint => deny::ensure(),
         Part::Agents => npm::ensure(),
     })
+}
+
+/// The program that [`Part::Lint`] stands for.
+pub(crate) fn cargo_deny() -> PathBuf {
+    deny::path()
 }
 
 /// Says what is being done, since an installation may take minutes.

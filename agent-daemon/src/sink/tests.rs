@@ -186,66 +186,13 @@ fn missing_directory_is_an_error_that_names_the_file() {
     assert_eq!(error.to_string(), "cannot open /nonexistent/log");
 }
 
-mod full_disk {
-    use nix::mount::{MntFlags, MsFlags, mount, umount2};
-
-    use super::*;
-
-    /// A file system of a few KiB, gone with the test.
-    struct Small(TempDir);
-
-    impl Small {
-        fn mount() -> Small {
-            let dir = TempDir::new().unwrap();
-            let none = None::<&str>;
-            mount(
-                none,
-                dir.path(),
-                Some("tmpfs"),
-                MsFlags::empty(),
-                Some("size=16k"),
-            )
-            .expect("this test needs root: run `cargo xtask test unit` as root");
-            Small(dir)
-        }
+#[test]
+fn counts_what_is_left_at_the_end_as_lost() {
+    let sink = open(Path::new("/dev/full"));
+    let shared = sink.handle.shared.clone();
+    for i in 0..1000 {
+        sink.append(format!("{i:0>99}\n").as_bytes(), &Share::default());
     }
-
-    impl Drop for Small {
-        fn drop(&mut self) {
-            let _ = umount2(self.0.path(), MntFlags::MNT_DETACH);
-        }
-    }
-
-    #[tokio::test]
-    async fn goes_on_where_it_stopped_once_there_is_room() {
-        let small = Small::mount();
-        let (path, ballast) = (small.0.path().join("log"), small.0.path().join("ballast"));
-        fs::write(&ballast, vec![0; 8 << 10]).unwrap();
-        let sink = open(&path);
-        let expected: String = (0..100).map(|i| format!("{i:0>99}\n")).collect();
-        for line in expected.split_inclusive('\n') {
-            sink.append(line.as_bytes(), &Share::default());
-        }
-        let stuck = tokio::time::timeout(Duration::from_millis(50), sink.flush()).await;
-        assert!(stuck.is_err());
-        fs::remove_file(&ballast).unwrap();
-        flushed(&sink).await;
-        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
-        assert_eq!(sink.lost(), 0);
-    }
-
-    #[tokio::test]
-    async fn counts_what_is_left_at_the_end_as_lost() {
-        let small = Small::mount();
-        let path = small.0.path().join("log");
-        let sink = open(&path);
-        let shared = sink.handle.shared.clone();
-        for i in 0..1000 {
-            sink.append(format!("{i:0>99}\n").as_bytes(), &Share::default());
-        }
-        drop(sink);
-        let written = fs::read_to_string(&path).unwrap();
-        let whole = written.matches('\n').count() as u64;
-        assert_eq!(whole + shared.lost.load(Ordering::Relaxed), 1000);
-    }
+    drop(sink);
+    assert_eq!(shared.lost.load(Ordering::Relaxed), 1000);
 }

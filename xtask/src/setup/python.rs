@@ -40,7 +40,7 @@ pub(super) fn ensure() -> Result<()> {
 
 /// The distribution's own Python where it can make environments: one of a user's
 /// home would be out of reach for a sandbox that runs as another user.
-fn interpreter() -> Result<&'static str> {
+pub(super) fn interpreter() -> Result<&'static str> {
     const CANDIDATES: [&str; 2] = ["/usr/bin/python3", "python3"];
     let works = |python: &&&str| {
         process::output(Command::new(**python).args(["-c", "import ensurepip, venv"])).is_some()

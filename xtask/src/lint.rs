@@ -1,0 +1,132 @@
+//! `cargo xtask lint`: form, lints, dependencies and the size of files.
+
+use std::{fs, process::Command, process::ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    build, process,
+    setup::{self, Part},
+    workspace,
+};
+
+/// No source file is longer.
+const FILE_LINES: usize = 700;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Put right what can be put right without a person.
+    #[arg(long)]
+    fix: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    setup::ensure(&[Part::Build, Part::Bpf, Part::Lint])?;
+    let checks = [
+        ("form", format(args.fix)),
+        ("sizes", sizes()),
+        ("dependencies", dependencies()),
+        ("clippy", clippy(args.fix)),
+    ];
+    let mut code = ExitCode::SUCCESS;
+    for (check, result) in checks {
+        match result {
+            Ok(()) => println!("lint: {check:<12} ok"),
+            Err(error) => {
+                println!("lint: {check:<12} FAILED: {error:#}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn format(fix: bool) -> Result<()> {
+    for manifest in ["Cargo.toml", "ebpf/Cargo.toml"] {
+        let manifest = workspace::root().join(manifest);
+        if !manifest.exists() {
+            continue;
+        }
+        let mut fmt = Command::new(env!("CARGO"));
+        fmt.args(["fmt", "--all", "--manifest-path"]).arg(manifest);
+        if !fix {
+            fmt.arg("--check");
+        }
+        process::run(&mut fmt).context("put it right with `cargo xtask lint --fix`")?;
+    }
+    Ok(())
+}
+
+fn clippy(fix: bool) -> Result<()> {
+    let mut clippy = build::cargo("clippy");
+    clippy.args(["--workspace", "--all-targets"]);
+    if fix {
+        clippy.args(["--fix", "--allow-dirty", "--allow-staged"]);
+    }
+    process::run(clippy.args(["--", "--deny", "warnings"]))
+}
+
+/// Licences, banned crates and sources always; advisories when the database
+/// can be reached or was reached before.
+fn dependencies() -> Result<()> {
+    process::run(deny().args(["--offline", "check", "bans", "licenses", "sources"]))?;
+    let fetched = process::run_quietly(deny().args(["fetch", "db"]));
+    let mut advisories = deny();
+    advisories.args(["check", "--disable-fetch", "advisories"]);
+    match (fetched, fs::exists(advisory_databases())) {
+        (Ok(()), _) => process::run(&mut advisories),
+        (Err(_), Ok(true)) => {
+            println!("lint: the advisory database cannot be reached; using the one fetched before");
+            process::run(&mut advisories)
+        }
+        (Err(_), _) => {
+            println!(
+                "lint: ADVISORIES WERE NOT CHECKED: their database cannot be reached from here; \
+                 where it can: cargo deny check advisories"
+            );
+            Ok(())
+        }
+    }
+}
+
+fn deny() -> Command {
+    let mut deny = Command::new(setup::cargo_deny());
+    // Duplicates are warnings, for a person who looks: cargo deny check bans.
+    deny.args(["--log-level", "error"]);
+    deny.current_dir(workspace::root());
+    deny
+}
+
+fn advisory_databases() -> std::path::PathBuf {
+    let home = std::env::var_os("CARGO_HOME").map(Into::into);
+    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    home.unwrap_or_default().join("advisory-dbs")
+}
+
+fn sizes() -> Result<()> {
+    let mut git = Command::new("git");
+    git.args([
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "*.rs",
+    ]);
+    let files = process::output(git.current_dir(workspace::root()))
+        .context("cannot list the files with git")?;
+    let mut long = Vec::new();
+    for file in files.lines() {
+        // A file that was removed and not committed is listed still.
+        let Ok(text) = fs::read_to_string(workspace::root().join(file)) else {
+            continue;
+        };
+        let lines = text.lines().count();
+        if lines > FILE_LINES {
+            long.push(format!("{file}: {lines} lines, {FILE_LINES} are the limit"));
+        }
+    }
+    if long.is_empty() {
+        return Ok(());
+    }
+    bail!("split these files:\n{}", long.join("\n"))
+}
