@@ -1,6 +1,10 @@
 //! `cargo xtask lint`: form, lints, dependencies and the size of files.
 
-use std::{fs, process::Command, process::ExitCode};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -72,14 +76,14 @@ fn dependencies() -> Result<()> {
     process::run(deny().args(["--offline", "check", "bans", "licenses", "sources"]))?;
     let fetched = process::run_quietly(deny().args(["fetch", "db"]));
     let mut advisories = deny();
-    advisories.args(["check", "--disable-fetch", "advisories"]);
-    match (fetched, fs::exists(advisory_databases())) {
-        (Ok(()), _) => process::run(&mut advisories),
-        (Err(_), Ok(true)) => {
+    advisories.args(["--offline", "check", "advisories"]);
+    match fetched {
+        Ok(()) => process::run(&mut advisories),
+        Err(_) if has_advisories() => {
             println!("lint: the advisory database cannot be reached; using the one fetched before");
             process::run(&mut advisories)
         }
-        (Err(_), _) => {
+        Err(_) => {
             println!(
                 "lint: ADVISORIES WERE NOT CHECKED: their database cannot be reached from here; \
                  where it can: cargo deny check advisories"
@@ -97,10 +101,17 @@ fn deny() -> Command {
     deny
 }
 
-fn advisory_databases() -> std::path::PathBuf {
-    let home = std::env::var_os("CARGO_HOME").map(Into::into);
+/// Whether a database was fetched before; a failed fetch leaves an empty directory.
+fn has_advisories() -> bool {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
-    home.unwrap_or_default().join("advisory-dbs")
+    let Ok(databases) = fs::read_dir(home.unwrap_or_default().join("advisory-dbs")) else {
+        return false;
+    };
+    let mut crates = databases
+        .flatten()
+        .map(|database| database.path().join("crates"));
+    crates.any(|crates| crates.is_dir())
 }
 
 fn sizes() -> Result<()> {
