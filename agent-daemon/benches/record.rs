@@ -58,8 +58,8 @@ impl Measured {
             }
         }
         Measured {
-            worker: (cpu(UsageWho::RUSAGE_THREAD) - before.0) / ROUNDS,
-            process: (cpu(UsageWho::RUSAGE_SELF) - before.1) / ROUNDS,
+            worker: cpu(UsageWho::RUSAGE_THREAD).saturating_sub(before.0) / ROUNDS,
+            process: cpu(UsageWho::RUSAGE_SELF).saturating_sub(before.1) / ROUNDS,
         }
     }
 }

@@ -39,7 +39,7 @@ const CONNECTIONS: usize = 16;
 /// A request's head must be there within this time.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// A connection is closed after this time, used or not.
-const CONNECTION_TIME: Duration = Duration::from_secs(60);
+const CONNECTION_TIME: Duration = Duration::from_mins(1);
 
 /// What is served.
 pub struct Admin {

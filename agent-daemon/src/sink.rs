@@ -15,7 +15,7 @@ mod writer;
 use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
     thread,
@@ -55,8 +55,8 @@ pub type LossMark = fn(lost: u64) -> String;
 /// What one party has in the batch that is being filled.
 #[derive(Default)]
 pub struct Share {
-    /// Number of the batch (upper half) and bytes in it (lower half).
-    used: AtomicU64,
+    batch: AtomicU32,
+    bytes: AtomicUsize,
 }
 
 struct Handle {
@@ -157,19 +157,19 @@ impl Sink {
 }
 
 impl Share {
-    /// Called with the sink's lock held, so that a plain load and store do.
+    /// Called with the sink's lock held, so that plain loads and stores do.
     fn take(&self, batch: u32, bytes: usize) -> bool {
-        let used = self.used.load(Ordering::Relaxed);
-        let (of_batch, mut used) = ((used >> 32) as u32, (used & u64::from(u32::MAX)) as usize);
-        if of_batch != batch {
-            used = 0;
-        }
-        if used + bytes > SHARE_BYTES {
+        let same = self.batch.load(Ordering::Relaxed) == batch;
+        let held = if same {
+            self.bytes.load(Ordering::Relaxed)
+        } else {
+            0
+        };
+        if held + bytes > SHARE_BYTES {
             return false;
         }
-        let used = (used + bytes) as u64;
-        self.used
-            .store(u64::from(batch) << 32 | used, Ordering::Relaxed);
+        self.batch.store(batch, Ordering::Relaxed);
+        self.bytes.store(held + bytes, Ordering::Relaxed);
         true
     }
 }
