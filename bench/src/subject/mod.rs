@@ -1,0 +1,4 @@
+//! What is measured.
+
+pub mod bare;
+pub mod relay;
