@@ -8,33 +8,46 @@ use crate::tls::Protocol;
 
 /// One piece of load.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Job {
-    pub work: Work,
+pub(crate) struct Job {
+    pub(crate) work: Work,
     /// Where to connect; `None` resolves the host by the system's resolver.
-    pub addr: Option<SocketAddr>,
-    pub host: String,
+    pub(crate) addr: Option<SocketAddr>,
+    pub(crate) host: String,
     /// Trust bundle, PEM.
-    pub ca: PathBuf,
+    pub(crate) ca: PathBuf,
     /// Value of the `Authorization` header, whole.
-    pub authorization: String,
-    pub warmup_ms: u64,
-    pub duration_ms: u64,
+    pub(crate) authorization: String,
+    pub(crate) warmup_ms: u64,
+    pub(crate) duration_ms: u64,
 }
 
 /// The kinds of load.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Work {
+pub(crate) enum Work {
     /// A closed loop of small requests on connections that are kept.
-    Requests { protocol: Protocol, connections: usize, streams: usize, body: usize },
+    Requests {
+        protocol: Protocol,
+        connections: usize,
+        streams: usize,
+        body: usize,
+    },
     /// A closed loop of connection, handshake, one request, close.
     Connections { concurrency: usize, most: usize },
     /// Handshakes one after the other: each to a new name under the host, or all to the host.
     Handshakes { fresh: Option<String>, count: usize },
     /// One transfer.
-    Bulk { protocol: Protocol, bytes: u64, upload: bool },
+    Bulk {
+        protocol: Protocol,
+        bytes: u64,
+        upload: bool,
+    },
     /// Streams of server-sent events, a connection each.
-    Events { streams: usize, per_second: u32, count: u32 },
+    Events {
+        streams: usize,
+        per_second: u32,
+        count: u32,
+    },
     /// Connections opened, used once and then held until the next line.
     Idle { connections: usize },
 }
@@ -42,7 +55,7 @@ pub enum Work {
 /// A line from the agent.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Message {
+pub(crate) enum Message {
     Ready,
     /// The measured window begins.
     Begin,
@@ -53,14 +66,14 @@ pub enum Message {
 
 /// What was done within the measured window.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Outcome {
-    pub seconds: f64,
+pub(crate) struct Outcome {
+    pub(crate) seconds: f64,
     /// Requests, connections, events or bytes, as the work counts.
-    pub units: u64,
+    pub(crate) units: u64,
     /// Anything that was not the whole right answer: one is enough to void the run.
-    pub errors: u64,
+    pub(crate) errors: u64,
     /// The first error, in words.
-    pub error: Option<String>,
-    pub p50_us: f64,
-    pub p99_us: f64,
+    pub(crate) error: Option<String>,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
 }

@@ -33,23 +33,34 @@ enum Part {
     /// The load agent.
     Agent,
     /// The upstream.
-    Upstream { addr: SocketAddr, certificates: PathBuf, secret: String },
+    Upstream {
+        addr: SocketAddr,
+        certificates: PathBuf,
+        secret: String,
+    },
     /// The plain relay.
-    Relay { listen: SocketAddr, upstream: SocketAddr },
+    Relay {
+        listen: SocketAddr,
+        upstream: SocketAddr,
+    },
     /// The bare swap.
     Bare(bare::Settings),
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
         match arguments.part {
             Part::Certificates { dir } => certificates(&dir),
             Part::Agent => agent::run().await,
-            Part::Upstream { addr, certificates, secret } => {
-                upstream::run(addr, &certificates, &secret).await
-            }
+            Part::Upstream {
+                addr,
+                certificates,
+                secret,
+            } => upstream::run(addr, &certificates, &secret).await,
             Part::Relay { listen, upstream } => relay::run(listen, upstream).await,
             Part::Bare(settings) => bare::run(settings).await,
         }

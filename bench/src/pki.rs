@@ -12,31 +12,36 @@ use rcgen::{
 };
 
 /// The bench's certificate authority, in memory.
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
 impl Authority {
     /// Makes a fresh authority.
-    pub fn generate() -> Result<Self> {
+    pub(crate) fn generate() -> Result<Self> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, "ersatz bench");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "ersatz bench");
         let pem = params.self_signed(&key)?.pem();
-        Ok(Self { issuer: Issuer::new(params, key), pem })
+        Ok(Self {
+            issuer: Issuer::new(params, key),
+            pem,
+        })
     }
 
     /// Writes `ca.pem` into `dir`.
-    pub fn write(&self, dir: &Path) -> Result<()> {
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         fs::write(dir.join("ca.pem"), &self.pem).context("writing ca.pem")
     }
 
     /// Issues a server certificate for `names` and writes `NAME.pem` (chain),
     /// `NAME.key` and `NAME.both.pem` (key and chain, as mitmproxy wants it).
-    pub fn issue(&self, dir: &Path, name: &str, names: &[&str]) -> Result<()> {
+    pub(crate) fn issue(&self, dir: &Path, name: &str, names: &[&str]) -> Result<()> {
         let key = KeyPair::generate()?;
         let names: Vec<String> = names.iter().map(|&n| n.to_owned()).collect();
         let mut params = CertificateParams::new(names)?;
@@ -46,7 +51,10 @@ impl Authority {
         let private = key.serialize_pem();
         fs::write(dir.join(format!("{name}.pem")), &pem)?;
         fs::write(dir.join(format!("{name}.key")), &private)?;
-        fs::write(dir.join(format!("{name}.both.pem")), format!("{private}{pem}"))?;
+        fs::write(
+            dir.join(format!("{name}.both.pem")),
+            format!("{private}{pem}"),
+        )?;
         Ok(())
     }
 }

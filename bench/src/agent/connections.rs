@@ -66,7 +66,10 @@ pub(crate) async fn handshakes(
     fresh: Option<&str>,
     count: usize,
 ) -> Result<Outcome> {
-    let domain = job.host.split_once('.').map_or(job.host.as_str(), |(_, rest)| rest);
+    let domain = job
+        .host
+        .split_once('.')
+        .map_or(job.host.as_str(), |(_, rest)| rest);
     let mut targets = Vec::with_capacity(count);
     for n in 0..count {
         let host = fresh.map_or_else(|| job.host.clone(), |tag| format!("{tag}-{n}.{domain}"));

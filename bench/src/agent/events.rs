@@ -29,7 +29,10 @@ pub(crate) async fn listen(
         connections.push(h1::Connection::new(endpoint.connect(Protocol::H1).await?));
     }
     let start = now() + Duration::from_millis(job.warmup_ms.max(1000));
-    let path = format!("/events?count={count}&hz={per_second}&start={}", start.as_micros());
+    let path = format!(
+        "/events?count={count}&hz={per_second}&start={}",
+        start.as_micros()
+    );
     let request: Rc<[u8]> = h1::request(job, "GET", &path, 0).into();
     let recorder = Rc::new(Recorder::default());
     let mut tasks = JoinSet::new();
@@ -46,7 +49,10 @@ pub(crate) async fn listen(
     while tasks.join_next().await.is_some() {}
     let outcome = recorder.outcome(begin.elapsed());
     let expected = streams as u64 * u64::from(count);
-    ensure!(outcome.errors > 0 || recorder.measured() == expected, "events went missing");
+    ensure!(
+        outcome.errors > 0 || recorder.measured() == expected,
+        "events went missing"
+    );
     Ok(outcome)
 }
 
@@ -57,14 +63,20 @@ async fn stream(
     recorder: &Recorder,
 ) -> Result<()> {
     connection.send(request).await?;
-    ensure!(connection.head().await?.chunked, "an event stream that is not chunked");
+    ensure!(
+        connection.head().await?.chunked,
+        "an event stream that is not chunked"
+    );
     let mut expected = 0;
     let mut text = Vec::new();
     while chunk(&mut connection, &mut text).await? {
         while let Some(end) = memmem::find(&text, b"\n\n") {
             let event: Vec<u8> = text.drain(..end + 2).collect();
             let (sequence, sent) = parse(&event).context("an event that is no event")?;
-            ensure!(sequence == expected, "event {sequence} where {expected} was due");
+            ensure!(
+                sequence == expected,
+                "event {sequence} where {expected} was due"
+            );
             expected += 1;
             recorder.done(now().saturating_sub(sent));
         }
@@ -95,12 +107,17 @@ async fn chunk(connection: &mut h1::Connection, text: &mut Vec<u8>) -> Result<bo
 
 /// `data: SEQUENCE MICROSECONDS …`
 fn parse(event: &[u8]) -> Option<(u32, Duration)> {
-    let mut fields = std::str::from_utf8(event).ok()?.strip_prefix("data: ")?.split(' ');
+    let mut fields = std::str::from_utf8(event)
+        .ok()?
+        .strip_prefix("data: ")?
+        .split(' ');
     let sequence = fields.next()?.parse().ok()?;
     Some((sequence, Duration::from_nanos(fields.next()?.parse().ok()?)))
 }
 
 /// The time that sender and receiver share, being on one machine.
 pub(crate) fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }

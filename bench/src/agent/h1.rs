@@ -24,14 +24,18 @@ pub(crate) struct Head {
 
 impl Connection {
     pub(crate) fn new(io: TlsStream<TcpStream>) -> Self {
-        Self { io, buffer: BytesMut::with_capacity(4096) }
+        Self {
+            io,
+            buffer: BytesMut::with_capacity(4096),
+        }
     }
 
     /// Sends a whole request and reads the whole answer away.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<()> {
         self.send(request).await?;
         let head = self.head().await?;
-        self.skip(head.length.context("an answer without a length")?).await
+        self.skip(head.length.context("an answer without a length")?)
+            .await
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<()> {
@@ -53,7 +57,10 @@ impl Connection {
     /// Reads and drops `left` bytes of body.
     pub(crate) async fn skip(&mut self, mut left: u64) -> Result<()> {
         loop {
-            let held = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let held = self
+                .buffer
+                .len()
+                .min(usize::try_from(left).unwrap_or(usize::MAX));
             self.buffer.advance(held);
             left -= held as u64;
             if left == 0 {
@@ -71,7 +78,11 @@ impl Connection {
     /// Reads more; the end of the connection is an error.
     pub(crate) async fn fill(&mut self) -> Result<()> {
         self.buffer.reserve(16 * 1024);
-        let read = self.io.read_buf(&mut self.buffer).await.context("reading")?;
+        let read = self
+            .io
+            .read_buf(&mut self.buffer)
+            .await
+            .context("reading")?;
         ensure!(read > 0, "the connection ended within an answer");
         Ok(())
     }
@@ -85,7 +96,10 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>> {
     };
     let status = response.code.unwrap_or(0);
     ensure!(status == 200, "status {status}");
-    let mut head = Head { length: None, chunked: false };
+    let mut head = Head {
+        length: None,
+        chunked: false,
+    };
     for header in response.headers.iter() {
         if header.name.eq_ignore_ascii_case("content-length") {
             head.length = Some(std::str::from_utf8(header.value)?.parse()?);

@@ -14,7 +14,10 @@ const WINDOW: u32 = 4 << 20;
 /// Opens a connection and drives it in the background.
 pub(crate) async fn connect(endpoint: &Endpoint) -> Result<SendRequest<Bytes>> {
     let io = endpoint.connect(Protocol::H2).await?;
-    ensure!(io.get_ref().1.alpn_protocol() == Some(b"h2"), "h2 was not negotiated");
+    ensure!(
+        io.get_ref().1.alpn_protocol() == Some(b"h2"),
+        "h2 was not negotiated"
+    );
     let (client, connection) = h2::client::Builder::new()
         .initial_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
@@ -37,7 +40,11 @@ pub(crate) async fn exchange(
         send.send_data(body.clone(), true)?;
     }
     let response = response.await.context("waiting for the answer")?;
-    ensure!(response.status() == 200, "status {}", response.status().as_u16());
+    ensure!(
+        response.status() == 200,
+        "status {}",
+        response.status().as_u16()
+    );
     drain(response.into_body()).await
 }
 

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Serves jobs until standard input ends.
-pub async fn run() -> Result<()> {
+pub(crate) async fn run() -> Result<()> {
     // Nothing runs between two jobs, so that waiting may block the thread.
     let mut lines = std::io::stdin().lines();
     say(&Message::Ready)?;
@@ -55,24 +55,34 @@ pub async fn run() -> Result<()> {
 async fn perform(job: Job) -> Result<(Outcome, Vec<h1::Connection>)> {
     let endpoint = Endpoint::new(&job).await?;
     let outcome = match job.work {
-        Work::Requests { protocol: Protocol::H1, connections, body, .. } => {
-            requests::h1(&job, &endpoint, connections, body).await?
-        }
-        Work::Requests { protocol: Protocol::H2, connections, streams, body } => {
-            requests::h2(&job, &endpoint, connections, streams, body).await?
-        }
+        Work::Requests {
+            protocol: Protocol::H1,
+            connections,
+            body,
+            ..
+        } => requests::h1(&job, &endpoint, connections, body).await?,
+        Work::Requests {
+            protocol: Protocol::H2,
+            connections,
+            streams,
+            body,
+        } => requests::h2(&job, &endpoint, connections, streams, body).await?,
         Work::Connections { concurrency, most } => {
             connections::churn(&job, &endpoint, concurrency, most).await?
         }
         Work::Handshakes { ref fresh, count } => {
             connections::handshakes(&job, &endpoint, fresh.as_deref(), count).await?
         }
-        Work::Bulk { protocol, bytes, upload } => {
-            bulk::transfer(&job, &endpoint, protocol, bytes, upload).await?
-        }
-        Work::Events { streams, per_second, count } => {
-            events::listen(&job, &endpoint, streams, per_second, count).await?
-        }
+        Work::Bulk {
+            protocol,
+            bytes,
+            upload,
+        } => bulk::transfer(&job, &endpoint, protocol, bytes, upload).await?,
+        Work::Events {
+            streams,
+            per_second,
+            count,
+        } => events::listen(&job, &endpoint, streams, per_second, count).await?,
         Work::Idle { connections } => return connections::idle(&job, &endpoint, connections).await,
     };
     Ok((outcome, Vec::new()))
@@ -106,7 +116,8 @@ impl Endpoint {
     }
 
     pub(crate) async fn connect(&self, protocol: Protocol) -> Result<TlsStream<TcpStream>> {
-        self.connect_to(self.addr, self.host.clone(), protocol).await
+        self.connect_to(self.addr, self.host.clone(), protocol)
+            .await
     }
 
     pub(crate) async fn connect_to(
@@ -121,7 +132,10 @@ impl Endpoint {
         };
         let tcp = TcpStream::connect(addr).await.context("connecting")?;
         tcp.set_nodelay(true)?;
-        TlsConnector::from(Arc::clone(config)).connect(host, tcp).await.context("TLS handshake")
+        TlsConnector::from(Arc::clone(config))
+            .connect(host, tcp)
+            .await
+            .context("TLS handshake")
     }
 }
 

@@ -68,7 +68,9 @@ impl Recorder {
             return;
         }
         self.errors.set(self.errors.get() + 1);
-        self.error.borrow_mut().get_or_insert_with(|| format!("{error:#}"));
+        self.error
+            .borrow_mut()
+            .get_or_insert_with(|| format!("{error:#}"));
     }
 
     pub(crate) fn outcome(&self, window: Duration) -> Outcome {
@@ -88,7 +90,9 @@ impl Recorder {
 /// The value in microseconds below which `percent` of the sorted nanoseconds lie.
 fn percentile(sorted: &[u32], percent: usize) -> f64 {
     let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
-    sorted.get(index).map_or(0.0, |&nanos| f64::from(nanos) / 1000.0)
+    sorted
+        .get(index)
+        .map_or(0.0, |&nanos| f64::from(nanos) / 1000.0)
 }
 
 #[cfg(test)]

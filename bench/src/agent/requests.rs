@@ -27,7 +27,11 @@ pub(crate) async fn h1(
     let mut tasks = JoinSet::new();
     for _ in 0..connections {
         let connection = h1::Connection::new(endpoint.connect(Protocol::H1).await?);
-        tasks.spawn_local(h1_loop(connection, Rc::clone(&request), Rc::clone(&recorder)));
+        tasks.spawn_local(h1_loop(
+            connection,
+            Rc::clone(&request),
+            Rc::clone(&recorder),
+        ));
     }
     let window = recorder.window(job).await?;
     tasks.shutdown().await;
@@ -85,5 +89,9 @@ async fn h2_loop(
 }
 
 fn target(body: usize) -> (&'static str, &'static str) {
-    if body == 0 { ("GET", "/small") } else { ("POST", "/sink") }
+    if body == 0 {
+        ("GET", "/small")
+    } else {
+        ("POST", "/sink")
+    }
 }

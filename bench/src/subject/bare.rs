@@ -25,17 +25,17 @@ use crate::tls::{self, Protocol};
 
 /// What the bare swap is told.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Settings {
+pub(crate) struct Settings {
     #[arg(long)]
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     #[arg(long)]
-    pub upstream: SocketAddr,
+    pub(crate) upstream: SocketAddr,
     #[arg(long)]
-    pub certificates: PathBuf,
+    pub(crate) certificates: PathBuf,
     #[arg(long)]
-    pub stub: String,
+    pub(crate) stub: String,
     #[arg(long)]
-    pub real: String,
+    pub(crate) real: String,
 }
 
 struct Proxy {
@@ -49,9 +49,11 @@ struct Proxy {
 }
 
 /// Serves for ever.
-pub async fn run(settings: Settings) -> Result<()> {
-    let acceptor =
-        TlsAcceptor::from(Arc::new(tls::server(&settings.certificates, "proxy")?));
+pub(crate) async fn run(settings: Settings) -> Result<()> {
+    let mut server = tls::server(&settings.certificates, "proxy")?;
+    server.send_tls13_tickets = 0;
+    server.ignore_client_order = true;
+    let acceptor = TlsAcceptor::from(Arc::new(server));
     let ca = settings.certificates.join("ca.pem");
     let proxy = Rc::new(Proxy {
         upstream: settings.upstream,
@@ -79,12 +81,16 @@ async fn serve(tcp: TcpStream, acceptor: TlsAcceptor, proxy: Rc<Proxy>) -> Resul
     let service = service_fn(|request| forward(Rc::clone(&proxy), request, protocol));
     match protocol {
         Protocol::H1 => {
-            server1::Builder::new().serve_connection(TokioIo::new(io), service).await?;
+            server1::Builder::new()
+                .max_buf_size(BUFFER)
+                .serve_connection(TokioIo::new(io), service)
+                .await?;
         }
         Protocol::H2 => {
             server2::Builder::new(Local)
-                .initial_stream_window_size(1 << 20)
-                .initial_connection_window_size(1 << 20)
+                .max_frame_size(64 << 10)
+                .initial_stream_window_size(WINDOW)
+                .initial_connection_window_size(WINDOW)
                 .serve_connection(TokioIo::new(io), service)
                 .await?;
         }
@@ -98,7 +104,9 @@ async fn forward(
     protocol: Protocol,
 ) -> Result<Response<Incoming>> {
     if request.headers().get(AUTHORIZATION) == Some(&proxy.stub) {
-        request.headers_mut().insert(AUTHORIZATION, proxy.real.clone());
+        request
+            .headers_mut()
+            .insert(AUTHORIZATION, proxy.real.clone());
     }
     match protocol {
         Protocol::H1 => proxy.send1(request).await,
@@ -128,14 +136,21 @@ impl Proxy {
 
     async fn dial1(&self) -> Result<client1::SendRequest<Incoming>> {
         let io = TokioIo::new(self.dial(&self.h1).await?);
-        let (client, connection) = client1::Builder::new().handshake(io).await?;
+        let (client, connection) = client1::Builder::new()
+            .max_buf_size(BUFFER)
+            .handshake(io)
+            .await?;
         tokio::task::spawn_local(connection);
         Ok(client)
     }
 
     async fn send2(self: &Rc<Self>, mut request: Request<Incoming>) -> Result<Response<Incoming>> {
         request.headers_mut().remove(HOST);
-        let shared = self.shared2.borrow().clone().filter(|client| !client.is_closed());
+        let shared = self
+            .shared2
+            .borrow()
+            .clone()
+            .filter(|client| !client.is_closed());
         let mut client = match shared {
             Some(client) => client,
             None => self.dial2().await?,
@@ -147,8 +162,8 @@ impl Proxy {
     async fn dial2(&self) -> Result<client2::SendRequest<Incoming>> {
         let io = TokioIo::new(self.dial(&self.h2).await?);
         let (client, connection) = client2::Builder::new(Local)
-            .initial_stream_window_size(1 << 20)
-            .initial_connection_window_size(4 << 20)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(4 * WINDOW)
             .handshake(io)
             .await?;
         tokio::task::spawn_local(connection);
@@ -163,9 +178,18 @@ impl Proxy {
         let tcp = TcpStream::connect(self.upstream).await?;
         tcp.set_nodelay(true)?;
         let name = ServerName::try_from(crate::HOST)?;
-        TlsConnector::from(Arc::clone(config)).connect(name, tcp).await.context("upstream")
+        TlsConnector::from(Arc::clone(config))
+            .connect(name, tcp)
+            .await
+            .context("upstream")
     }
 }
+
+/// One TLS record: larger ones only cost memory.
+const BUFFER: usize = 16 << 10;
+
+/// What may be under way on one HTTP/2 stream.
+const WINDOW: u32 = 1 << 20;
 
 /// Runs hyper's own tasks on the one thread.
 #[derive(Clone, Copy)]

@@ -1,4 +1,4 @@
 //! What is measured.
 
-pub mod bare;
-pub mod relay;
+pub(crate) mod bare;
+pub(crate) mod relay;

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 /// Relays every connection to `listen` to `upstream`, for ever.
-pub async fn run(listen: SocketAddr, upstream: SocketAddr) -> Result<()> {
+pub(crate) async fn run(listen: SocketAddr, upstream: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind(listen).await?;
     loop {
         let (downstream, _) = listener.accept().await?;

@@ -36,7 +36,8 @@ pub(crate) async fn serve(mut io: TlsStream<TcpStream>, gate: Gate) -> Result<()
 
 async fn answer(io: &mut TlsStream<TcpStream>, request: &Request) -> Result<()> {
     if !request.admitted {
-        io.write_all(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n").await?;
+        io.write_all(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n")
+            .await?;
         return Ok(());
     }
     match &request.route {
@@ -47,13 +48,20 @@ async fn answer(io: &mut TlsStream<TcpStream>, request: &Request) -> Result<()> 
         }
         Some(Route::Bytes(total)) => bytes(io, *total).await?,
         Some(Route::Events(schedule)) => events(io, *schedule).await?,
-        None => io.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await?,
+        None => {
+            io.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+                .await?
+        }
     }
     Ok(())
 }
 
 async fn bytes(io: &mut TlsStream<TcpStream>, total: u64) -> Result<()> {
-    io.write_all(&head(&format!("content-length: {total}"), "application/octet-stream")).await?;
+    io.write_all(&head(
+        &format!("content-length: {total}"),
+        "application/octet-stream",
+    ))
+    .await?;
     let chunk = vec![b'x'; CHUNK];
     let mut left = total;
     while left > 0 {
@@ -65,12 +73,14 @@ async fn bytes(io: &mut TlsStream<TcpStream>, total: u64) -> Result<()> {
 }
 
 async fn events(io: &mut TlsStream<TcpStream>, schedule: Schedule) -> Result<()> {
-    io.write_all(&head("transfer-encoding: chunked", "text/event-stream")).await?;
+    io.write_all(&head("transfer-encoding: chunked", "text/event-stream"))
+        .await?;
     io.flush().await?;
     let mut text = String::new();
     for n in 0..schedule.count {
         schedule.event(n, &mut text).await;
-        io.write_all(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes()).await?;
+        io.write_all(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes())
+            .await?;
         io.flush().await?;
     }
     Ok(io.write_all(b"0\r\n\r\n").await?)
@@ -92,13 +102,18 @@ async fn swallow(
     mut left: u64,
 ) -> Result<()> {
     loop {
-        let held = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let held = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
         buffer.advance(held);
         left -= held as u64;
         if left == 0 {
             return Ok(());
         }
-        ensure!(fill(io, buffer).await?, "the connection ended within a body");
+        ensure!(
+            fill(io, buffer).await?,
+            "the connection ended within a body"
+        );
     }
 }
 
@@ -114,7 +129,11 @@ fn parse(bytes: &[u8], gate: &Gate) -> Result<Option<(Request, usize)>> {
         return Ok(None);
     };
     let route = parsed.path.and_then(Route::parse);
-    let mut request = Request { route, length: 0, admitted: false };
+    let mut request = Request {
+        route,
+        length: 0,
+        admitted: false,
+    };
     for header in parsed.headers.iter() {
         if header.name.eq_ignore_ascii_case("authorization") {
             request.admitted = header.value == gate.as_bytes();

@@ -35,11 +35,17 @@ pub(crate) async fn serve(io: TlsStream<TcpStream>, gate: Gate) -> Result<()> {
 }
 
 fn path(request: &Request<RecvStream>) -> &str {
-    request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str)
+    request
+        .uri()
+        .path_and_query()
+        .map_or("/", http::uri::PathAndQuery::as_str)
 }
 
 fn admitted(request: &Request<RecvStream>, gate: &Gate) -> bool {
-    request.headers().get(AUTHORIZATION).is_some_and(|value| value.as_bytes() == gate.as_bytes())
+    request
+        .headers()
+        .get(AUTHORIZATION)
+        .is_some_and(|value| value.as_bytes() == gate.as_bytes())
 }
 
 /// Answers within the connection's own task.
@@ -65,7 +71,11 @@ async fn answer(
             immediate(respond, &small)
         }
         Some(Route::Bytes(total)) => {
-            bytes(respond.send_response(head(200, Some(total))?, false)?, total).await
+            bytes(
+                respond.send_response(head(200, Some(total))?, false)?,
+                total,
+            )
+            .await
         }
         Some(Route::Events(schedule)) => {
             events(respond.send_response(head(200, None)?, false)?, schedule).await
@@ -90,7 +100,10 @@ async fn bytes(mut send: SendStream<Bytes>, total: u64) -> Result<()> {
         send.reserve_capacity(want);
         let mut take = send.capacity().min(want);
         if take == 0 {
-            take = poll_fn(|cx| send.poll_capacity(cx)).await.context("closed")??.min(want);
+            take = poll_fn(|cx| send.poll_capacity(cx))
+                .await
+                .context("closed")??
+                .min(want);
         }
         left -= take as u64;
         send.send_data(chunk.slice(..take), left == 0)?;

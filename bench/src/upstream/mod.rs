@@ -18,7 +18,7 @@ use crate::tls;
 use route::Gate;
 
 /// Serves HTTPS on `addr` and DNS on port 53 of the same address, for ever.
-pub async fn run(addr: SocketAddr, certificates: &Path, secret: &str) -> Result<()> {
+pub(crate) async fn run(addr: SocketAddr, certificates: &Path, secret: &str) -> Result<()> {
     let acceptor = TlsAcceptor::from(Arc::new(tls::server(certificates, "upstream")?));
     let gate: Gate = Arc::from(secret);
     let listener = TcpListener::bind(addr).await?;

@@ -49,11 +49,14 @@ impl Route {
 impl Schedule {
     fn parse(query: &str) -> Option<Self> {
         let value = |name: &str| -> Option<u64> {
-            query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+            query
+                .split('&')
+                .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
         };
         Some(Self {
             count: value("count")?.try_into().ok()?,
-            period: Duration::from_secs(1) / u32::try_from(value("hz")?).ok().filter(|&hz| hz > 0)?,
+            period: Duration::from_secs(1)
+                / u32::try_from(value("hz")?).ok().filter(|&hz| hz > 0)?,
             start: Duration::from_micros(value("start")?),
         })
     }
@@ -74,7 +77,9 @@ const PADDING: &str =
     r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":" token"}}"#;
 
 fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
