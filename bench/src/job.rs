@@ -1,7 +1,8 @@
 //! What the coordinator asks of the load agent, and what it gets back: one JSON line each.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{env, net::SocketAddr, path::PathBuf};
 
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::tls::Protocol;
@@ -13,10 +14,10 @@ pub(crate) struct Job {
     /// Where to connect; `None` resolves the host by the system's resolver.
     pub(crate) addr: Option<SocketAddr>,
     pub(crate) host: String,
-    /// Trust bundle, PEM.
-    pub(crate) ca: PathBuf,
-    /// Value of the `Authorization` header, whole.
-    pub(crate) authorization: String,
+    /// Trust bundle, PEM; `None` is what `SSL_CERT_FILE` names.
+    pub(crate) ca: Option<PathBuf>,
+    /// The bearer token that is sent; `None` is what `BENCH_TOKEN` holds.
+    pub(crate) token: Option<String>,
     pub(crate) warmup_ms: u64,
     pub(crate) duration_ms: u64,
 }
@@ -50,6 +51,27 @@ pub(crate) enum Work {
     },
     /// Connections opened, used once and then held until the next line.
     Idle { connections: usize },
+}
+
+impl Job {
+    /// The trust bundle's path.
+    pub(crate) fn trust(&self) -> Result<PathBuf> {
+        match &self.ca {
+            Some(path) => Ok(path.clone()),
+            None => env::var("SSL_CERT_FILE")
+                .map(Into::into)
+                .context("no SSL_CERT_FILE"),
+        }
+    }
+
+    /// The value of the `Authorization` header.
+    pub(crate) fn authorization(&self) -> Result<String> {
+        let token = match &self.token {
+            Some(token) => token.clone(),
+            None => env::var("BENCH_TOKEN").context("no BENCH_TOKEN")?,
+        };
+        Ok(format!("Bearer {token}"))
+    }
 }
 
 /// A line from the agent.

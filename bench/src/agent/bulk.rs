@@ -40,11 +40,11 @@ pub(crate) async fn transfer(
 async fn h1_down(job: &Job, to: &Endpoint, bytes: u64, recorder: &Recorder) -> Result<Instant> {
     let mut connection = h1::Connection::new(to.connect(Protocol::H1).await?);
     connection
-        .exchange(&h1::request(job, "GET", "/small", 0))
+        .exchange(&h1::request(job, "GET", "/small", 0)?)
         .await?;
     let begin = recorder.open()?;
     connection
-        .send(&h1::request(job, "GET", &format!("/bytes/{bytes}"), 0))
+        .send(&h1::request(job, "GET", &format!("/bytes/{bytes}"), 0)?)
         .await?;
     let head = connection.head().await?;
     ensure!(
@@ -58,10 +58,10 @@ async fn h1_down(job: &Job, to: &Endpoint, bytes: u64, recorder: &Recorder) -> R
 async fn h1_up(job: &Job, to: &Endpoint, bytes: u64, recorder: &Recorder) -> Result<Instant> {
     let mut connection = h1::Connection::new(to.connect(Protocol::H1).await?);
     connection
-        .exchange(&h1::request(job, "GET", "/small", 0))
+        .exchange(&h1::request(job, "GET", "/small", 0)?)
         .await?;
     let begin = recorder.open()?;
-    let head = h1::request(job, "POST", "/sink", 0);
+    let head = h1::request(job, "POST", "/sink", 0)?;
     let head = String::from_utf8(head)?.replace(
         "content-length: 0\r\n",
         &format!("content-length: {bytes}\r\n"),

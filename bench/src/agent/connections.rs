@@ -22,7 +22,7 @@ pub(crate) async fn churn(
     concurrency: usize,
     most: usize,
 ) -> Result<Outcome> {
-    let request: Rc<[u8]> = h1::request(job, "GET", "/small", 0).into();
+    let request: Rc<[u8]> = h1::request(job, "GET", "/small", 0)?.into();
     let recorder = Rc::new(Recorder::default());
     let mut tasks = JoinSet::new();
     for _ in 0..concurrency {
@@ -93,7 +93,7 @@ pub(crate) async fn idle(
     endpoint: &Endpoint,
     count: usize,
 ) -> Result<(Outcome, Vec<h1::Connection>)> {
-    let request = h1::request(job, "GET", "/small", 0);
+    let request = h1::request(job, "GET", "/small", 0)?;
     let recorder = Recorder::default();
     once(endpoint, &request).await?;
     let begin = recorder.open()?;

@@ -33,7 +33,7 @@ pub(crate) async fn listen(
         "/events?count={count}&hz={per_second}&start={}",
         start.as_micros()
     );
-    let request: Rc<[u8]> = h1::request(job, "GET", &path, 0).into();
+    let request: Rc<[u8]> = h1::request(job, "GET", &path, 0)?.into();
     let recorder = Rc::new(Recorder::default());
     let mut tasks = JoinSet::new();
     for connection in connections {

@@ -111,16 +111,16 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>> {
 }
 
 /// A request such as an agent's tool sends, with `body` bytes of JSON-like text.
-pub(crate) fn request(job: &Job, method: &str, path: &str, body: usize) -> Vec<u8> {
+pub(crate) fn request(job: &Job, method: &str, path: &str, body: usize) -> Result<Vec<u8>> {
     let mut bytes = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", job.host);
     bytes += "user-agent: agent/1.0 (bench)\r\naccept: application/json\r\n";
     bytes += "accept-encoding: gzip, deflate\r\nx-request-source: bench\r\n";
-    bytes += &format!("authorization: {}\r\n", job.authorization);
+    bytes += &format!("authorization: {}\r\n", job.authorization()?);
     if method == "POST" {
         bytes += &format!("content-type: application/json\r\ncontent-length: {body}\r\n");
     }
     bytes += "\r\n";
     let mut bytes = bytes.into_bytes();
     bytes.resize(bytes.len() + body, b'x');
-    bytes
+    Ok(bytes)
 }

@@ -68,7 +68,7 @@ pub(crate) fn request(job: &Job, method: &str, path: &str) -> Result<Request<()>
         .header("accept", "application/json")
         .header("accept-encoding", "gzip, deflate")
         .header("x-request-source", "bench")
-        .header("authorization", &job.authorization);
+        .header("authorization", job.authorization()?);
     if method == "POST" {
         builder = builder.header("content-type", "application/json");
     }

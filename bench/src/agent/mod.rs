@@ -110,8 +110,8 @@ impl Endpoint {
         Ok(Self {
             addr: locate(job, &job.host).await?,
             host: ServerName::try_from(job.host.clone())?,
-            h1: tls::client(&job.ca, Protocol::H1)?,
-            h2: tls::client(&job.ca, Protocol::H2)?,
+            h1: tls::client(&job.trust()?, Protocol::H1)?,
+            h2: tls::client(&job.trust()?, Protocol::H2)?,
         })
     }
 

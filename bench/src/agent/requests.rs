@@ -22,7 +22,7 @@ pub(crate) async fn h1(
     body: usize,
 ) -> Result<Outcome> {
     let (method, path) = target(body);
-    let request: Rc<[u8]> = h1::request(job, method, path, body).into();
+    let request: Rc<[u8]> = h1::request(job, method, path, body)?.into();
     let recorder = Rc::new(Recorder::default());
     let mut tasks = JoinSet::new();
     for _ in 0..connections {

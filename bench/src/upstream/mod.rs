@@ -20,7 +20,7 @@ use route::Gate;
 /// Serves HTTPS on `addr` and DNS on port 53 of the same address, for ever.
 pub(crate) async fn run(addr: SocketAddr, certificates: &Path, secret: &str) -> Result<()> {
     let acceptor = TlsAcceptor::from(Arc::new(tls::server(certificates, "upstream")?));
-    let gate: Gate = Arc::from(secret);
+    let gate: Gate = Arc::from(format!("Bearer {secret}"));
     let listener = TcpListener::bind(addr).await?;
     let dns = UdpSocket::bind((addr.ip(), 53)).await?;
     tokio::spawn(dns::serve(dns, addr.ip()));
