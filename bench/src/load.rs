@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Longer than any job takes with the slowest subject.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A running agent.
 pub(crate) struct Load {
@@ -73,9 +73,9 @@ impl Load {
             Message::Failed(error) => bail!("{error}"),
             _ => bail!("the load agent is out of step"),
         }
-        let begun = begin()?;
+        let noted = begin()?;
         match self.message()? {
-            Message::Done(outcome) => Ok((begun, outcome)),
+            Message::Done(outcome) => Ok((noted, outcome)),
             Message::Failed(error) => bail!("{error}"),
             _ => bail!("the load agent is out of step"),
         }

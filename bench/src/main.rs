@@ -104,7 +104,7 @@ enum Part {
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let Some(part) = arguments.part else {
-        return measure(arguments.run);
+        return measure(&arguments.run);
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -124,7 +124,7 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn measure(arguments: Measure) -> Result<ExitCode> {
+fn measure(arguments: &Measure) -> Result<ExitCode> {
     lab::enter()?;
     let effort = arguments.effort();
     let scenarios = arguments.scenarios(&effort);

@@ -31,7 +31,7 @@ impl Meter {
         Self { pid }
     }
 
-    pub(crate) fn read(&self) -> Result<Reading> {
+    pub(crate) fn read(self) -> Result<Reading> {
         Ok(Reading {
             cpu_seconds: self.cpu()?,
             core_seconds: busy(Core::Proxy)?,
@@ -40,20 +40,20 @@ impl Meter {
     }
 
     /// Lets the peak of resident memory start anew.
-    pub(crate) fn reset_peak(&self) -> Result<()> {
+    pub(crate) fn reset_peak(self) -> Result<()> {
         fs::write(self.path("clear_refs"), "5").context("clear_refs")
     }
 
-    pub(crate) fn peak_kib(&self) -> Result<f64> {
+    pub(crate) fn peak_kib(self) -> Result<f64> {
         self.status("VmHWM")
     }
 
     /// Proportional set size: memory shared with others counts in part.
-    pub(crate) fn pss_kib(&self) -> Result<f64> {
+    pub(crate) fn pss_kib(self) -> Result<f64> {
         field(&fs::read_to_string(self.path("smaps_rollup"))?, "Pss")
     }
 
-    fn cpu(&self) -> Result<f64> {
+    fn cpu(self) -> Result<f64> {
         let mut nanos = 0.0;
         for thread in fs::read_dir(self.path("task")).context("the subject is gone")? {
             // A thread may end between the listing and the reading.
@@ -69,11 +69,11 @@ impl Meter {
         Ok(nanos / 1e9)
     }
 
-    fn status(&self, name: &str) -> Result<f64> {
+    fn status(self, name: &str) -> Result<f64> {
         field(&fs::read_to_string(self.path("status"))?, name)
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    fn path(self, file: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{file}", self.pid))
     }
 }

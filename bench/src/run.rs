@@ -72,11 +72,10 @@ impl<'a> Run<'a> {
     /// Puts one scenario to all subjects that take part.
     pub(crate) fn scenario(&mut self, scenario: &Scenario) -> Result<()> {
         let mut subjects = std::mem::take(&mut self.subjects);
-        if scenario.takes(Kind::Rules) {
-            if let Some(ersatz) = subjects.iter().find(|subject| subject.kind == Kind::Ersatz) {
-                let rules = ersatz.rules(self.lab, self.programs)?;
-                subjects.push(rules);
-            }
+        let ersatz = subjects.iter().find(|subject| subject.kind == Kind::Ersatz);
+        if let Some(ersatz) = ersatz.filter(|_| scenario.takes(Kind::Rules)) {
+            let rules = ersatz.rules(self.lab, self.programs)?;
+            subjects.push(rules);
         }
         for round in 0..self.effort.rounds {
             // Nobody always comes first, or always after the same neighbour.
@@ -143,11 +142,11 @@ impl<'a> Run<'a> {
             read(meter)
         })?;
         let after = read(meter)?;
-        let held = self.held(scenario, subject, &outcome, before.resident_kib);
+        let held = held(scenario, subject, &outcome, before.resident_kib);
         accept(&outcome)?;
         let units = match job.work {
-            Work::Bulk { bytes, .. } => bytes as f64 / (1_u64 << 30) as f64,
-            _ => outcome.units as f64,
+            Work::Bulk { bytes, .. } => count(bytes) / GIB,
+            _ => count(outcome.units),
         };
         Ok(Sample {
             seconds: outcome.seconds,
@@ -157,7 +156,7 @@ impl<'a> Run<'a> {
             p50_us: outcome.p50_us,
             p99_us: outcome.p99_us,
             growth_kib: meter
-                .map(|m| m.peak_kib())
+                .map(meter::Meter::peak_kib)
                 .transpose()?
                 .map(|peak| peak - before.resident_kib),
             held_kib: held?,
@@ -188,24 +187,23 @@ impl<'a> Run<'a> {
         subject.address(&mut job, self.lab)?;
         Ok(job)
     }
+}
 
-    /// For connections that are held: what each of them costs, once all is quiet.
-    fn held(
-        &self,
-        scenario: &Scenario,
-        subject: &mut Subject,
-        outcome: &Outcome,
-        before_kib: f64,
-    ) -> Result<Option<f64>> {
-        if scenario.unit != Unit::Held {
-            return Ok(None);
-        }
-        thread::sleep(QUIET);
-        let resident = read(subject.meter())?.resident_kib;
-        subject.agent()?.release()?;
-        ensure!(outcome.units > 0, "no connection was held");
-        Ok(Some((resident - before_kib) / outcome.units as f64))
+/// For connections that are held: what each of them costs, once all is quiet.
+fn held(
+    scenario: &Scenario,
+    subject: &mut Subject,
+    outcome: &Outcome,
+    before_kib: f64,
+) -> Result<Option<f64>> {
+    if scenario.unit != Unit::Held {
+        return Ok(None);
     }
+    thread::sleep(QUIET);
+    let resident = read(subject.meter())?.resident_kib;
+    subject.agent()?.release()?;
+    ensure!(outcome.units > 0, "no connection was held");
+    Ok(Some((resident - before_kib) / count(outcome.units)))
 }
 
 fn accept(outcome: &Outcome) -> Result<()> {
@@ -259,6 +257,14 @@ fn brief(sample: &Sample) -> String {
         (None, None) => format!("{:10.1}/s", sample.units / sample.seconds),
     }
 }
+
+/// Counts here stay far below what a float holds exactly.
+#[expect(clippy::cast_precision_loss, reason = "counts are below 2^52")]
+const fn count(value: u64) -> f64 {
+    value as f64
+}
+
+const GIB: f64 = 1_073_741_824.0;
 
 /// For what a proxy frees only a moment after an answer.
 const QUIET: Duration = Duration::from_secs(1);

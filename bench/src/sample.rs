@@ -68,9 +68,8 @@ impl Metric {
         match unit {
             Unit::Request => &[Self::Cpu, Self::Core, Self::Rate, Self::P50, Self::P99],
             Unit::Connection => &[Self::Cpu, Self::Rate, Self::P50],
-            Unit::Handshake => &[Self::Cpu, Self::P50, Self::P99],
+            Unit::Handshake | Unit::Event => &[Self::Cpu, Self::P50, Self::P99],
             Unit::Gibibyte => &[Self::Cpu, Self::Rate, Self::Growth],
-            Unit::Event => &[Self::Cpu, Self::P50, Self::P99],
             Unit::Held | Unit::Start => &[Self::Held],
         }
     }

@@ -3,6 +3,7 @@
 //! Each command lives in a file of its own and makes sure by itself, through
 //! [`setup`], that what it needs is on the machine.
 
+mod bench;
 mod build;
 mod demo;
 mod lint;
@@ -37,6 +38,8 @@ enum Command {
     Demo(demo::Args),
     /// Check form, lints, dependencies and sizes.
     Lint(lint::Args),
+    /// Measure ersatz side by side with other proxies (`-- --help` shows the options).
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Test(args) => Ok(test::run(&args)),
         Command::Demo(args) => demo::run(&args),
         Command::Lint(args) => lint::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match outcome {
         Ok(code) => code,

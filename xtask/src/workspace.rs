@@ -26,3 +26,13 @@ pub(crate) fn venv() -> PathBuf {
 pub(crate) fn agents() -> PathBuf {
     target().join("agents")
 }
+
+/// Where the bench keeps what it needs and what it finds.
+pub(crate) fn bench() -> PathBuf {
+    target().join("bench")
+}
+
+/// The Python environment with the proxies that the bench compares with.
+pub(crate) fn bench_venv() -> PathBuf {
+    bench().join("venv")
+}

@@ -112,15 +112,19 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>> {
 
 /// A request such as an agent's tool sends, with `body` bytes of JSON-like text.
 pub(crate) fn request(job: &Job, method: &str, path: &str, body: usize) -> Result<Vec<u8>> {
-    let mut bytes = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", job.host);
-    bytes += "user-agent: agent/1.0 (bench)\r\naccept: application/json\r\n";
-    bytes += "accept-encoding: gzip, deflate\r\nx-request-source: bench\r\n";
-    bytes += &format!("authorization: {}\r\n", job.authorization()?);
-    if method == "POST" {
-        bytes += &format!("content-type: application/json\r\ncontent-length: {body}\r\n");
-    }
-    bytes += "\r\n";
-    let mut bytes = bytes.into_bytes();
+    let content = if method == "POST" {
+        format!("content-type: application/json\r\ncontent-length: {body}\r\n")
+    } else {
+        String::new()
+    };
+    let mut bytes = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {}\r\nuser-agent: agent/1.0 (bench)\r\n\
+         accept: application/json\r\naccept-encoding: gzip, deflate\r\nx-request-source: bench\r\n\
+         authorization: {}\r\n{content}\r\n",
+        job.host,
+        job.authorization()?
+    )
+    .into_bytes();
     bytes.resize(bytes.len() + body, b'x');
     Ok(bytes)
 }

@@ -20,8 +20,9 @@ pub(crate) fn enter() -> Result<()> {
             &["-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/run"],
         );
     }
-    let mut command = Command::new("unshare");
-    command.args([
+    let mut command = Command::new("nice");
+    // Other work on the machine gives way, so that the windows are the subjects' own.
+    command.args(["-n", "-15", "unshare"]).args([
         "--net",
         "--mount",
         "--pid",
@@ -50,7 +51,11 @@ pub(crate) fn build() -> Result<()> {
 
 /// One namespace at the end of a veth: `.1` is ours, `.2` is its.
 fn segment(name: &str, net: &str) -> Result<()> {
-    let (ours, theirs) = (format!("{net}.1/24"), format!("{net}.2/24"));
+    let (gateway, ours, theirs) = (
+        format!("{net}.1"),
+        format!("{net}.1/24"),
+        format!("{net}.2/24"),
+    );
     run("ip", &["netns", "add", name])?;
     run(
         "ip",
@@ -64,7 +69,7 @@ fn segment(name: &str, net: &str) -> Result<()> {
         vec!["link", "set", "lo", "up"],
         vec!["address", "add", &theirs, "dev", "eth0"],
         vec!["link", "set", "eth0", "up"],
-        vec!["route", "add", "default", "via", &ours[..ours.len() - 3]],
+        vec!["route", "add", "default", "via", &gateway],
     ] {
         run("ip", &[vec!["-n", name], arguments].concat())?;
     }
@@ -72,15 +77,11 @@ fn segment(name: &str, net: &str) -> Result<()> {
 }
 
 fn inside(namespace: &str, setting: &str, value: &str) -> Result<()> {
-    let setting = format!("net.ipv4.{setting}={value}");
+    // /proc/sys/net shows the namespace of the process that opens it.
+    let write = format!("echo {value} > /proc/sys/net/ipv4/{setting}");
     run(
         "nsenter",
-        &[
-            &format!("--net=/run/netns/{namespace}"),
-            "sysctl",
-            "-qw",
-            &setting,
-        ],
+        &[&format!("--net=/run/netns/{namespace}"), "sh", "-c", &write],
     )
 }
 

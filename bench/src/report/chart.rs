@@ -72,9 +72,10 @@ fn legend(text: &mut String) {
 }
 
 fn axis(text: &mut String, height: f64) {
-    for tick in [0.0, 0.5, 1.0, 1.5, 2.0] {
+    for step in 0..=4_u8 {
+        let tick = f64::from(step) / 2.0;
         let x = LEFT + tick / MOST * PLOT;
-        let colour = if tick == 1.0 { "#b9a9e4" } else { "#e8ecef" };
+        let colour = if step == 2 { "#b9a9e4" } else { "#e8ecef" };
         let _ = writeln!(
             text,
             "<line x1=\"{x}\" y1=\"{}\" x2=\"{x}\" y2=\"{}\" stroke=\"{colour}\"/>\
@@ -95,7 +96,7 @@ fn group(text: &mut String, row: &Row, top: f64) -> f64 {
         .iter()
         .filter_map(|&(kind, colour)| Some((colour, *row.values.get(&kind)?)))
         .collect();
-    let height = bars.len() as f64 * (BAR + 2.0);
+    let height = (BAR + 2.0) * bars.iter().map(|_| 1.0).sum::<f64>();
     let _ = writeln!(
         text,
         "<text x=\"{x}\" y=\"{y}\" text-anchor=\"end\" font-weight=\"600\" fill=\"#17212b\">{}</text>\
@@ -106,14 +107,10 @@ fn group(text: &mut String, row: &Row, top: f64) -> f64 {
         y = top + height / 2.0 - 2.0,
         below = top + height / 2.0 + 13.0,
     );
-    for (place, (colour, value)) in bars.iter().enumerate() {
-        bar(
-            text,
-            top + place as f64 * (BAR + 2.0),
-            colour,
-            *value,
-            value / envoy,
-        );
+    let mut y = top;
+    for (colour, value) in bars {
+        bar(text, y, colour, value, value / envoy);
+        y += BAR + 2.0;
     }
     goal(text, row, top, height);
     top + height + GAP

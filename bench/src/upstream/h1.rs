@@ -50,7 +50,7 @@ async fn answer(io: &mut TlsStream<TcpStream>, request: &Request) -> Result<()> 
         Some(Route::Events(schedule)) => events(io, *schedule).await?,
         None => {
             io.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
-                .await?
+                .await?;
         }
     }
     Ok(())

@@ -30,6 +30,7 @@ pub(super) const CLIENTS: &[Program] = &[
     program("ip", "iproute2"),
     program("nsenter", "util-linux"),
     program("unshare", "util-linux"),
+    program("taskset", "util-linux"),
     program("mount", "mount"),
 ];
 

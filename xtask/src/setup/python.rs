@@ -1,22 +1,45 @@
-//! Python's clients, pinned, in an environment under `target/`.
+//! Python's packages, pinned, in environments under `target/`.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, bail};
 
 use super::{announce, apt};
 use crate::{process, workspace};
 
-/// What the scenarios import, with versions.
-const REQUIREMENTS: &str = include_str!("../../../tests/requirements.txt");
+/// An environment and what is installed into it.
+pub(super) struct Environment {
+    place: fn() -> PathBuf,
+    /// The file, from the workspace's root, and what it says: names with versions.
+    file: &'static str,
+    requirements: &'static str,
+}
 
-pub(super) fn ensure() -> Result<()> {
-    let venv = workspace::venv();
+/// What the scenarios import.
+pub(super) const CLIENTS: Environment = Environment {
+    place: workspace::venv,
+    file: "tests/requirements.txt",
+    requirements: include_str!("../../../tests/requirements.txt"),
+};
+
+/// What the bench measures ersatz against.
+pub(super) const PROXIES: Environment = Environment {
+    place: workspace::bench_venv,
+    file: "bench/requirements.txt",
+    requirements: include_str!("../../../bench/requirements.txt"),
+};
+
+pub(super) fn ensure(environment: &Environment) -> Result<()> {
+    let venv = (environment.place)();
     let stamp = venv.join("ersatz-requirements.txt");
-    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS) {
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == environment.requirements) {
         return Ok(());
     }
-    announce("PyPI packages of tests/requirements.txt into target/venv");
+    announce(format_args!("PyPI packages of {}", environment.file));
     let python = interpreter()?;
     fs::create_dir_all(workspace::target())?;
     process::run_quietly(
@@ -33,9 +56,9 @@ pub(super) fn ensure() -> Result<()> {
         "--disable-pip-version-check",
         "--requirement",
     ]);
-    pip.arg(workspace::root().join("tests/requirements.txt"));
+    pip.arg(workspace::root().join(environment.file));
     process::run_quietly(&mut pip)?;
-    fs::write(&stamp, REQUIREMENTS).context("cannot note what is installed")
+    fs::write(&stamp, environment.requirements).context("cannot note what is installed")
 }
 
 /// The distribution's own Python where it can make environments: one of a user's
