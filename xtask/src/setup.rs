@@ -33,13 +33,10 @@ pub(crate) enum Part {
     Clients,
     /// Python's HTTP clients, in an environment under `target/`.
     Python,
-<<<<<<< HEAD
     /// What looks at the dependencies.
     Lint,
-=======
     /// The proxies that the bench compares with, in an environment of their own.
     Proxies,
->>>>>>> 960b0e4 (xtask: bench installs the other proxies, builds and measures)
     /// Real agents, from npm, under `target/`.
     Agents,
 }
@@ -51,11 +48,8 @@ impl fmt::Display for Part {
             Self::Bpf => "eBPF tool chain",
             Self::Clients => "clients",
             Self::Python => "Python clients",
-<<<<<<< HEAD
             Self::Lint => "cargo-deny",
-=======
             Self::Proxies => "other proxies",
->>>>>>> 960b0e4 (xtask: bench installs the other proxies, builds and measures)
             Self::Agents => "agents",
         })
     }
@@ -87,13 +81,9 @@ pub(crate) fn ensure(parts: &[Part]) -> Result<()> {
         Part::Build => apt::ensure(apt::BUILD),
         Part::Bpf => bpf::ensure(),
         Part::Clients => apt::ensure(apt::CLIENTS),
-<<<<<<< HEAD
-        Part::Python => python::ensure(),
         Part::Lint => deny::ensure(),
-=======
         Part::Python => python::ensure(&python::CLIENTS),
         Part::Proxies => python::ensure(&python::PROXIES),
->>>>>>> 960b0e4 (xtask: bench installs the other proxies, builds and measures)
         Part::Agents => npm::ensure(),
     })
 }
