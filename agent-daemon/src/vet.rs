@@ -12,8 +12,7 @@
 //! The ranges are those of IANA's special-purpose registries for IPv4 and IPv6.
 
 use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     num::NonZeroUsize,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -62,7 +61,7 @@ pub enum Forbidden {
 impl Vet {
     /// Makes a check which opens the private ranges that `allow_private` covers.
     pub fn new(allow_private: impl IntoIterator<Item = Cidr>) -> Self {
-        Self::with_local(allow_private, is_local)
+        Self::with_local(allow_private, ersatz_steering::vet::is_local)
     }
 
     fn with_local(
@@ -140,31 +139,6 @@ const LOCAL_KEPT: Duration = Duration::from_secs(1);
 
 /// Addresses remembered, of all sandboxes: a cache that saves two system calls, no more.
 const LOCAL_ENTRIES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
-
-/// Asks the kernel whether `addr` is assigned to the node.
-///
-/// A datagram socket connected to one's own address has that address as its
-/// source. No packet is sent. An answer that cannot be had counts as "yes".
-fn is_local(addr: IpAddr) -> bool {
-    let any: IpAddr = match addr {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let source = UdpSocket::bind((any, 0)).and_then(|socket| {
-        socket.connect((addr, DISCARD_PORT))?;
-        socket.local_addr()
-    });
-    match source {
-        Ok(source) => source.ip() == addr,
-        Err(error) => !matches!(
-            error.kind(),
-            io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable
-        ),
-    }
-}
-
-/// Any port does, nothing is sent.
-const DISCARD_PORT: u16 = 9;
 
 #[derive(Debug, PartialEq, Eq)]
 enum Class {
@@ -595,9 +569,20 @@ mod tests {
     }
 
     #[test]
+    fn remembers_no_more_than_its_bound() {
+        let vet = vet(&[]);
+        for host in 0..3000_u32 {
+            let public = Ipv4Addr::from(0x0808_0000 + host);
+            assert_eq!(vet.check(public.into()), Ok(()));
+        }
+        assert_eq!(vet.lock().len(), LOCAL_ENTRIES.get());
+    }
+
+    #[test]
     fn asks_the_kernel_what_is_local() {
-        assert!(is_local(addr("127.0.0.1")));
-        assert!(is_local(addr("::1")));
-        assert!(!is_local(addr("1.1.1.1")));
+        let vet = Vet::new([]);
+        assert!(vet.local_to_node(addr("127.0.0.1")));
+        assert!(vet.local_to_node(addr("::1")));
+        assert!(!vet.local_to_node(addr("1.1.1.1")));
     }
 }

@@ -1,21 +1,29 @@
 //! Which addresses are the node's own.
 
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// Whether the address is local to the node, as its routing tables see it.
 ///
 /// Connects a UDP socket, which sends nothing: to a local address the kernel
 /// chooses that same address as the source (ip(7)). Needs no privilege. An
-/// address that cannot be reached at all is not local.
+/// address that cannot be reached at all is not local; when the kernel cannot
+/// be asked, as without a free descriptor, the answer is yes.
 pub fn is_local(addr: IpAddr) -> bool {
     let addr = addr.to_canonical();
     if addr.is_loopback() || addr.is_unspecified() {
         return true;
     }
-    source_towards(addr).is_ok_and(|source| source == addr)
+    match source_towards(addr) {
+        Ok(source) => source == addr,
+        Err(error) => !matches!(
+            error.kind(),
+            ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable
+        ),
+    }
 }
 
-fn source_towards(addr: IpAddr) -> std::io::Result<IpAddr> {
+fn source_towards(addr: IpAddr) -> io::Result<IpAddr> {
     let any = match addr {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),

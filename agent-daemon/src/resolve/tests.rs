@@ -11,7 +11,11 @@ use hickory_resolver::proto::{
 };
 use rstest::rstest;
 use tempfile::TempDir;
-use tokio::{net::UdpSocket, time::sleep};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+    time::sleep,
+};
 
 use super::{upstream::Files, *};
 
@@ -43,8 +47,36 @@ impl Server {
         Self { addr, queries }
     }
 
+    /// Serves TCP as well, and answers there in the case of the question.
+    async fn start_with_tcp() -> Self {
+        let server = Self::start().await;
+        let listener = TcpListener::bind(server.addr).await.expect("the same port");
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer_stream(stream));
+            }
+        });
+        server
+    }
+
     fn asked(&self) -> usize {
         self.queries.load(Ordering::SeqCst)
+    }
+}
+
+async fn answer_stream(mut stream: TcpStream) {
+    while let Ok(length) = stream.read_u16().await {
+        let mut query = vec![0; length.into()];
+        stream.read_exact(&mut query).await.expect("a query");
+        let query = Message::from_vec(&query).expect("a query");
+        let (_, mut reply) = reply(&query).expect("an answer");
+        reply.queries.clone_from(&query.queries);
+        let octets = reply.to_vec().expect("a message");
+        stream
+            .write_u16(octets.len().try_into().expect("a length"))
+            .await
+            .expect("sent");
+        stream.write_all(&octets).await.expect("sent");
     }
 }
 
@@ -55,8 +87,11 @@ async fn answer_all(socket: Arc<UdpSocket>, queries: Arc<AtomicUsize>) {
         queries.fetch_add(1, Ordering::SeqCst);
         let socket = Arc::clone(&socket);
         tokio::spawn(async move {
-            if let Some((delay, reply)) = reply(&query) {
+            if let Some((delay, mut reply)) = reply(&query) {
                 sleep(delay).await;
+                if reply.answers.len() > 40 {
+                    reply = reply.truncate();
+                }
                 let octets = reply.to_vec().expect("a message");
                 socket.send_to(&octets, peer).await.expect("sent");
             }
@@ -73,11 +108,15 @@ fn reply(query: &Message) -> Option<(Duration, Message)> {
     let mut reply = Message::response(query.metadata.id, query.metadata.op_code);
     reply.metadata.recursion_available = true;
     reply.add_query(asked);
+    if label == "lower-case" {
+        reply.queries[0].name = reply.queries[0].name().to_lowercase();
+    }
     let mut delay = Duration::ZERO;
     let v4 = qtype == RecordType::A;
     let ttl = if label.starts_with("short") { 0 } else { 3600 };
     match label.as_str() {
-        "both" | "short" => _ = reply.add_answer(address(&qname, v4, 1, ttl)),
+        "both" | "short" | "lower-case" => _ = reply.add_answer(address(&qname, v4, 1, ttl)),
+        "too-many" => _ = reply.add_answers((0..200).map(|last| address(&qname, v4, last, ttl))),
         "many" => _ = reply.add_answers((0..40).map(|last| address(&qname, v4, last, ttl))),
         "four" | "half" if v4 => _ = reply.add_answer(address(&qname, v4, 1, ttl)),
         "alias" => {
@@ -271,6 +310,28 @@ async fn keeps_a_no_too() {
     assert_eq!(server.asked(), 2);
 }
 
+/// A forwarder that changes the case of a question looks like a forger over UDP, and is asked over TCP.
+#[tokio::test]
+async fn a_server_that_changes_the_case_is_asked_over_tcp() {
+    let server = Server::start_with_tcp().await;
+    let node = Node::new(&[&server], "");
+    let begin = Instant::now();
+    let found = node.lookup("lower-case.example").await;
+    assert_eq!(found, Ok(vec![ip("2606:2800::1"), ip("93.184.216.1")]));
+    assert!(
+        begin.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begin.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_is_asked_for_over_tcp() {
+    let server = Server::start_with_tcp().await;
+    let found = Node::new(&[&server], "").lookup("too-many.example").await;
+    assert_eq!(found.map(|addresses| addresses.len()), Ok(16));
+}
+
 /// A time to live of nothing is a second: a server cannot have us ask for every connection.
 #[tokio::test]
 async fn asks_again_when_the_time_to_live_is_over() {
@@ -323,6 +384,17 @@ async fn bounds_how_many_names_a_sandbox_has_resolved() {
     assert!(server.asked() <= 2 * 250);
     let other = node.resolver.lookup(OTHER, &name("both.example")).await;
     assert!(other.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn keeps_no_more_names_than_its_bound() {
+    let node = Node::new(&[], "");
+    for index in 0..1500 {
+        let found = node.lookup(&format!("{index}.example")).await;
+        assert_eq!(found, Err(ResolveError::Failed));
+        tokio::time::advance(Duration::from_millis(50)).await;
+    }
+    assert_eq!(node.resolver.cached(), 1024);
 }
 
 #[tokio::test]
@@ -387,4 +459,23 @@ async fn without_a_resolver_only_the_hosts_file_is_asked() {
         node.lookup("unknown.example").await,
         Err(ResolveError::Failed)
     );
+}
+
+#[tokio::test]
+async fn a_file_that_is_too_long_is_not_read() {
+    let node = Node::new(&[], "192.0.2.7 known.example\n");
+    let hosts = node.directory.path().join("hosts");
+    let file = fs::File::options()
+        .append(true)
+        .open(hosts)
+        .expect("a file");
+    file.set_len((16 << 20) + 1).expect("a long file");
+    let changed = async {
+        while node.lookup("known.example").await.is_ok() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), changed)
+        .await
+        .expect("not read");
 }
