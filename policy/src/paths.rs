@@ -6,6 +6,7 @@
 //! path are never matched by a wildcard. A pattern admits such a segment only by spelling it out
 //! (`/@acme%2Fpkg`), and cannot spell out dot and empty segments at all.
 
+use std::cell::OnceCell;
 use std::fmt;
 
 use smallvec::SmallVec;
@@ -105,7 +106,7 @@ impl PathPattern {
     /// Greedy match with a return to the latest `**`, which is enough: an earlier `**` could only take what the
     /// later one can take as well.
     fn admits(&self, path: &RequestPath<'_>) -> bool {
-        let Some(segments) = &path.segments else {
+        let Some(segments) = path.segments() else {
             return false;
         };
         let (mut at, mut glob) = (0, 0);
@@ -205,11 +206,13 @@ fn same(left: &str, right: &str) -> bool {
         })
 }
 
-/// The path of a request, split once for all patterns.
+/// The path of a request, split once for all patterns, and only when some pattern asks.
 pub(crate) struct RequestPath<'a> {
-    /// `None` when it is not a path at all (`*`, an authority) or has too many segments: then no pattern admits it.
-    segments: Option<SmallVec<[Segment<'a>; 12]>>,
+    text: &'a str,
+    segments: OnceCell<Option<Segments<'a>>>,
 }
+
+type Segments<'a> = SmallVec<[Segment<'a>; 12]>;
 
 struct Segment<'a> {
     text: &'a str,
@@ -218,40 +221,56 @@ struct Segment<'a> {
 }
 
 impl<'a> RequestPath<'a> {
-    pub(crate) fn parse(path: &'a str) -> Self {
-        let segments = path
-            .strip_prefix('/')
-            .filter(|rest| rest.split('/').count() <= MAX_SEGMENTS)
-            .map(|rest| {
-                let last = rest.split('/').count() - 1;
-                let segment = |(at, text)| Segment {
-                    text,
-                    plain: is_plain(text, at == last),
-                };
-                rest.split('/').enumerate().map(segment).collect()
-            });
-        Self { segments }
+    pub(crate) fn parse(text: &'a str) -> Self {
+        Self {
+            text,
+            segments: OnceCell::new(),
+        }
     }
 
     /// Whether some reader might take it for another path than we do.
     pub(crate) fn is_ambiguous(&self) -> bool {
-        self.segments
-            .as_ref()
+        self.segments()
             .is_none_or(|segments| segments.iter().any(|segment| !segment.plain))
+    }
+
+    /// `None` when it is not a path at all (`*`, an authority) or has too many segments: then no pattern admits it.
+    fn segments(&self) -> Option<&Segments<'a>> {
+        self.segments.get_or_init(|| split(self.text)).as_ref()
     }
 }
 
-fn is_plain(segment: &str, last: bool) -> bool {
-    let safe = |byte: &u8| (0x20..0x7f).contains(byte) && !b"/\\%;".contains(byte) || *byte >= 0x80;
-    let raw = segment
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && !b"\\;?#".contains(&byte));
-    if !raw || segment.is_empty() {
-        return raw && last;
+fn split(text: &str) -> Option<Segments<'_>> {
+    let mut rest = text.strip_prefix('/')?;
+    let mut segments = Segments::new();
+    while let Some((segment, behind)) = rest.split_once('/') {
+        segments.push(Segment {
+            text: segment,
+            plain: is_plain(segment, false),
+        });
+        rest = behind;
+        if segments.len() == MAX_SEGMENTS {
+            return None;
+        }
     }
-    decode(segment).is_some_and(|decoded| {
-        decoded.iter().all(safe) && !is_dots(&decoded) && std::str::from_utf8(&decoded).is_ok()
-    })
+    segments.push(Segment {
+        text: rest,
+        plain: is_plain(rest, true),
+    });
+    Some(segments)
+}
+
+fn is_plain(segment: &str, last: bool) -> bool {
+    let common = |byte: u8| byte.is_ascii_alphanumeric() || b"-_~".contains(&byte);
+    if segment.bytes().all(common) {
+        return last || !segment.is_empty();
+    }
+    let raw = |byte: u8| byte.is_ascii_graphic() && !b"\\;?#".contains(&byte);
+    let safe = |byte: &u8| (0x20..0x7f).contains(byte) && !b"/\\%;".contains(byte) || *byte >= 0x80;
+    segment.bytes().all(raw)
+        && decode(segment).is_some_and(|decoded| {
+            decoded.iter().all(safe) && !is_dots(&decoded) && std::str::from_utf8(&decoded).is_ok()
+        })
 }
 
 /// `.`, `..` and what a lenient reader may take for them. A parameter does not make them harmless (`..;x`).
@@ -446,7 +465,7 @@ mod tests {
         fn agrees_with_the_plain_definition(pattern in "(/(\\*\\*|\\*|a|b|a\\*)){1,6}", path in "(/(a|b|ab|\\.\\.|c)){0,8}/?") {
             let pattern = PathPattern::parse(&pattern).unwrap();
             let request = RequestPath::parse(&path);
-            let expected = request.segments.as_ref().is_some_and(|segments| model(&pattern.segments, segments));
+            let expected = request.segments().is_some_and(|segments| model(&pattern.segments, segments));
             prop_assert_eq!(pattern.matches(&path), expected);
         }
 

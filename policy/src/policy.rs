@@ -188,3 +188,6 @@ impl Policy {
 fn authority(name: &Name, port: u16) -> Authority {
     Authority::new(Host::Name(name.clone()), port)
 }
+
+#[cfg(test)]
+mod tests;

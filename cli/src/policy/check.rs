@@ -62,12 +62,12 @@ impl Summary {
             .map(|name| format!("no policy grants the credential {name}"))
             .collect();
         for name in &granted {
-            if resources
-                .credential_spec(name)
-                .is_some_and(|credential| credential.stub.env.is_none())
-            {
-                notes.push(format!("the stub of {name} has no variable (`stub.env`), so the sandbox does not get to see it"));
-            }
+            notes.extend(
+                resources
+                    .credential_spec(name)
+                    .into_iter()
+                    .flat_map(|credential| oddities(name, credential)),
+            );
         }
         Self { policies, notes }
     }
@@ -107,6 +107,22 @@ impl Summary {
         }
         writeln!(text, "{}", paint.good("no errors"))
     }
+}
+
+fn oddities(name: &str, credential: &CredentialSpec) -> Vec<String> {
+    let mut notes = Vec::new();
+    if credential.stub.env.is_none() {
+        notes.push(format!(
+            "the stub of {name} has no variable (`stub.env`), so the sandbox does not get to see it"
+        ));
+    }
+    let hosts = credential.uses.iter().flat_map(|usage| &usage.hosts);
+    for host in hosts.filter(|host| host.starts_with('*')) {
+        notes.push(format!(
+            "{name} goes to every host that {host} matches: be sure that nobody else can get one"
+        ));
+    }
+    notes
 }
 
 fn write_lines(text: &mut String, lines: &[Line]) -> std::fmt::Result {
@@ -305,6 +321,9 @@ no errors
         let policy = "---\napiVersion: ersatz.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: p}\nspec: {credentials: [c]}\n";
         let granted = Resources::parse("f.yaml", &format!("{text}{policy}")).unwrap();
         assert!(Summary::of(&granted).notes[0].contains("has no variable"));
+        let wild = text.replace("a.com", "'*.a.com'");
+        let wild = Resources::parse("f.yaml", &format!("{wild}{policy}")).unwrap();
+        assert!(Summary::of(&wild).notes[1].contains("every host that *.a.com matches"));
     }
 
     #[test]

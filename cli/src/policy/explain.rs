@@ -204,11 +204,7 @@ impl Case<'_> {
         path: &str,
     ) -> Explanation {
         let Some(name) = permit.authority().name() else {
-            return self.denied(
-                subject,
-                &self.address_not_allowed(permit.authority()),
-                &[],
-            );
+            return self.denied(subject, &self.address_not_allowed(permit.authority()), &[]);
         };
         let mut explanation = self.judged(
             subject,
