@@ -8,6 +8,7 @@ pub mod admin;
 pub mod app;
 pub mod audit;
 pub mod config;
+pub mod control;
 pub mod dns;
 pub mod enrol;
 pub mod logging;
