@@ -227,31 +227,3 @@ pub(crate) fn udp_port(
     }
     Ok(u16::from_be_bytes([d0, d1]))
 }
-
-#[cfg(test)]
-pub(crate) mod slice {
-    use super::Frame;
-
-    /// A frame in memory.
-    pub(crate) struct Bytes<'a> {
-        pub(crate) bytes: &'a [u8],
-        pub(crate) vlan: bool,
-    }
-
-    impl Frame for Bytes<'_> {
-        fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-            self.bytes
-                .get(offset..offset.checked_add(N)?)?
-                .try_into()
-                .ok()
-        }
-
-        fn len(&self) -> usize {
-            self.bytes.len()
-        }
-
-        fn vlan(&self) -> bool {
-            self.vlan
-        }
-    }
-}

@@ -8,6 +8,7 @@
     clippy::indexing_slicing,
     reason = "a test may panic"
 )]
+#![expect(unsafe_code, reason = "raw frames need packet sockets")]
 
 mod crash;
 mod forged;

@@ -374,3 +374,13 @@ pub(crate) fn received_packets() -> u64 {
     let v6: u64 = v6.split_whitespace().nth(1).unwrap().parse().unwrap();
     v4 + v6
 }
+
+/// How many IP packets the gate below `state` received.
+pub(crate) fn gate_packets(state: &Path) -> u64 {
+    let gate = File::open(state.join("node/gate")).unwrap();
+    let counted = thread::spawn(move || {
+        setns(gate, CloneFlags::CLONE_NEWNET).unwrap();
+        received_packets()
+    });
+    counted.join().unwrap()
+}
