@@ -47,8 +47,6 @@ pub struct DaemonConfig {
     pub steering: Options,
     /// Files and directories of resources; watched for changes. None: sandboxes bring their own.
     pub config: Vec<PathBuf>,
-    /// Values of `from: env` sources.
-    pub env: EnvValues,
     /// Where audit records go; by default where the node's configuration says.
     pub audit: Option<Target>,
     /// A loopback port for metrics and readiness, beside the socket in the instance's directory.
@@ -93,7 +91,9 @@ impl Daemon {
             .context("cannot open the audit log")?;
         let vet = Vet::new(settings.allow_private.iter().copied());
         let resolver = Resolver::new(settings.resolvers.clone());
-        let secrets = Secrets::load(binding::granted(&resources)?, setup.env).await;
+        let sources = binding::granted(&resources)?;
+        let env = EnvValues::of_process(binding::variables(&sources));
+        let secrets = Secrets::load(sources, env).await;
         let workers = Workers::start().context("cannot start the workers")?;
 
         let instance = setup.steering.instance;
@@ -126,10 +126,20 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// Takes nothing more in, and lets no sandbox go that is enrolled now.
+    pub fn shut(&self) {
+        self.inner.stop.cancel();
+    }
+
+    /// Opens the audit log anew, after a rotation.
+    pub fn reopen_audit(&self) {
+        self.inner.node.audit.reopen();
+    }
+
     /// Ends the daemon. Sandboxes that are still enrolled with an `ersatzd` stay steered and are
     /// cut off until the next one comes; otherwise nothing is left behind.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        self.inner.stop.cancel();
+        self.shut();
         let left = self.inner.node.sandboxes.all();
         for sandbox in &left {
             self.inner.node.sandboxes.remove(sandbox.id);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ersatz_api::{GrantedCredential, LoadErrors, Resources};
+use ersatz_api::{GrantedCredential, LoadErrors, Resources, Source};
 use ersatz_policy::{CredentialName, Policy, Stub};
 
 use crate::{inject::Stubs, sandboxes::Bound, secrets::Secrets};
@@ -30,7 +30,7 @@ impl Binding {
     pub(crate) fn sources(
         &self,
         resources: &Resources,
-    ) -> Result<Vec<(CredentialName, ersatz_api::Source)>, LoadErrors> {
+    ) -> Result<Vec<(CredentialName, Source)>, LoadErrors> {
         let (_, granted) = resources.policy(self.policy.as_deref())?;
         Ok(granted.into_iter().map(|granted| (granted.name, granted.source)).collect())
     }
@@ -72,13 +72,21 @@ pub(crate) fn environment(bound: &Bound) -> BTreeMap<String, String> {
 /// Everything that any policy of `resources` grants, to be read from its source.
 pub(crate) fn granted(
     resources: &Resources,
-) -> Result<Vec<(CredentialName, ersatz_api::Source)>, LoadErrors> {
+) -> Result<Vec<(CredentialName, Source)>, LoadErrors> {
     let mut all = BTreeMap::new();
     for name in resources.policy_names() {
         let (_, granted) = resources.policy(Some(name))?;
         all.extend(granted.into_iter().map(|GrantedCredential { name, source }| (name, source)));
     }
     Ok(all.into_iter().collect())
+}
+
+/// The environment variables among the sources.
+pub(crate) fn variables(sources: &[(CredentialName, Source)]) -> impl Iterator<Item = &str> {
+    sources.iter().filter_map(|(_, source)| match source {
+        Source::Env { name } => Some(name.as_str()),
+        _ => None,
+    })
 }
 
 /// What is in force when a policy is gone: nothing is allowed.

@@ -1,6 +1,8 @@
 //! Taking sandboxes in, and letting them go.
 
 use std::{
+    error::Error,
+    iter::successors,
     net::{IpAddr, Ipv4Addr},
     os::fd::OwnedFd,
     sync::Arc,
@@ -9,7 +11,6 @@ use std::{
 use ersatz_api::LoadErrors;
 use ersatz_policy::Reason;
 use ersatz_steering::{Adopt, SandboxId, SteeringError};
-use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -17,6 +18,7 @@ use super::{Daemon, Inner};
 use crate::{
     audit::{SandboxTag, Subject},
     binding::{self, BindError, Binding},
+    control::{Enrol, Refusal},
     enrol::{EnrolRequest, Enrolled},
     resolve::SandboxKey,
     sandboxes::{Bound, Sandbox},
@@ -29,7 +31,7 @@ use crate::{
 const RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(100, 64, 0, 1));
 
 /// Why a sandbox cannot be enrolled.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
     #[error(transparent)]
     Resources(#[from] LoadErrors),
@@ -116,6 +118,27 @@ impl Daemon {
     }
 }
 
+impl Enrol for Daemon {
+    type Handle = SandboxHandle;
+
+    async fn enrol(
+        &self,
+        request: EnrolRequest,
+        netns: OwnedFd,
+    ) -> Result<(SandboxHandle, Enrolled), Refusal> {
+        self.inner.enrol(request, netns).await.map_err(|error| Refusal {
+            reason: error.reason().to_owned(),
+            message: chain(&error),
+        })
+    }
+}
+
+/// An error with all its causes, on one line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = successors(Some(error), |error| Error::source(*error));
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 impl Inner {
     pub(super) async fn enrol(
         self: &Arc<Self>,
@@ -176,8 +199,12 @@ impl Inner {
         Sandbox::new(id, tag, bound, leaves, Arc::new(dialing), self.workers, connections)
     }
 
-    /// Cuts a sandbox's connections, and then takes its identity away.
+    /// Cuts a sandbox's connections, and then takes its identity away. A daemon that is ending
+    /// leaves its sandboxes to the next one.
     pub(super) async fn forget(&self, id: SandboxId) {
+        if self.stop.is_cancelled() {
+            return;
+        }
         let Some(sandbox) = self.node.sandboxes.remove(id) else { return };
         self.bindings().remove(&id);
         self.dialer.forget(sandbox.dialing.sandbox);
