@@ -8,11 +8,12 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File, Metadata},
+    future::pending,
     io::{self, Read},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use notify::{
@@ -25,7 +26,8 @@ use zeroize::Zeroizing;
 
 /// Wakes its owner when watched files may have changed.
 pub(crate) struct Changes {
-    woken: Arc<Notify>,
+    /// `None` when there is nothing to watch.
+    woken: Option<Arc<Notify>>,
     _watcher: Option<RecommendedWatcher>,
 }
 
@@ -35,28 +37,40 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 impl Changes {
     /// Watches `directories`. A directory that cannot be watched is looked at every second all the same.
     pub(crate) fn in_directories(directories: impl IntoIterator<Item = PathBuf>) -> Self {
+        let directories: BTreeSet<PathBuf> = directories.into_iter().collect();
+        if directories.is_empty() {
+            return Self {
+                woken: None,
+                _watcher: None,
+            };
+        }
         let woken = Arc::new(Notify::new());
-        let watcher = watcher(Arc::clone(&woken), directories)
+        // A change between the owner's last look and now is told at once.
+        woken.notify_one();
+        let watcher = watcher(Arc::clone(&woken), &directories)
             .inspect_err(|error| debug!(%error, "files are looked at once a second only"))
             .ok();
         Self {
-            woken,
+            woken: Some(woken),
             _watcher: watcher,
         }
     }
 
     /// Watches the directories that hold `files`.
     pub(crate) fn of_files<'a>(files: impl IntoIterator<Item = &'a Path>) -> Self {
-        let directories: BTreeSet<PathBuf> = files.into_iter().map(directory_of).collect();
-        Self::in_directories(directories)
+        Self::in_directories(files.into_iter().map(directory_of))
     }
 
     /// Returns when there is reason to look again: at once after a change, after a second without one.
+    /// Never returns when there is nothing to watch.
     ///
     /// Cancel-safe: a change that came meanwhile is told by the next call.
     pub(crate) async fn next(&self) {
+        let Some(woken) = &self.woken else {
+            return pending().await;
+        };
         tokio::select! {
-            () = self.woken.notified() => {}
+            () = woken.notified() => {}
             () = sleep(LOOK_EVERY) => {}
         }
     }
@@ -71,7 +85,7 @@ fn directory_of(file: &Path) -> PathBuf {
 
 fn watcher(
     woken: Arc<Notify>,
-    directories: impl IntoIterator<Item = PathBuf>,
+    directories: &BTreeSet<PathBuf>,
 ) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
         if event.is_ok_and(|event| is_change(event.kind)) {
@@ -79,7 +93,7 @@ fn watcher(
         }
     })?;
     for directory in directories {
-        if let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive) {
+        if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
             debug!(directory = %directory.display(), %error, "directory is looked at once a second only");
         }
     }
@@ -110,6 +124,22 @@ impl Stamp {
             .ok()
             .map(|metadata| Self::from(&metadata))
     }
+
+    /// Tells whether the file has not changed for a while. A time in the future is no such while.
+    fn has_rested(&self) -> bool {
+        let (seconds, nanoseconds) = self.changed;
+        let changed = u64::try_from(seconds)
+            .ok()
+            .zip(u32::try_from(nanoseconds).ok())
+            .map(|(seconds, nanoseconds)| Duration::new(seconds, nanoseconds));
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .ok();
+        let rested = now
+            .zip(changed)
+            .and_then(|(now, changed)| now.checked_sub(changed));
+        rested.is_some_and(|rested| rested > SETTLED + CLOCK_TICK)
+    }
 }
 
 impl From<&Metadata> for Stamp {
@@ -125,6 +155,9 @@ impl From<&Metadata> for Stamp {
 
 /// Time in which a file must not change, to be taken as wholly written.
 const SETTLED: Duration = Duration::from_millis(50);
+
+/// How far the times of files may be behind the clock: they are those of the kernel's last tick.
+const CLOCK_TICK: Duration = Duration::from_millis(10);
 
 /// Looks at a file that goes on changing; half a second in all.
 const LOOKS: usize = 10;
@@ -144,7 +177,9 @@ pub(crate) async fn read_settled(
 ) -> io::Result<(Stamp, Zeroizing<Vec<u8>>)> {
     for _ in 0..LOOKS {
         let before = Stamp::of(path);
-        sleep(SETTLED).await;
+        if !before.is_some_and(|stamp| stamp.has_rested()) {
+            sleep(SETTLED).await;
+        }
         let owned = path.to_path_buf();
         let (stamp, octets) = tokio::task::spawn_blocking(move || read_bounded(&owned, bound))
             .await

@@ -10,7 +10,6 @@
 //! wildcard carry what a sandbox likes to whoever serves the zone.
 
 use std::{
-    collections::HashMap,
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -41,7 +40,7 @@ pub struct SandboxKey(pub u64);
 /// Serves all workers; an answer that two of them wait for is asked for once.
 pub struct Resolver {
     upstream: Arc<Upstream>,
-    sandboxes: Mutex<HashMap<SandboxKey, Asked>>,
+    sandboxes: Mutex<LruCache<SandboxKey, Asked>>,
 }
 
 /// Why a name has no addresses.
@@ -60,6 +59,10 @@ pub enum ResolveError {
     #[error("the sandbox asks for too many names")]
     Overloaded,
 }
+
+/// Sandboxes remembered: twice as many as a node can have, so that only a sandbox that has ended and
+/// asked once more while it did so gives way.
+const SANDBOXES: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
 
 /// Names kept a sandbox.
 const NAMES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
@@ -80,7 +83,7 @@ impl Resolver {
     fn with_upstream(upstream: Upstream) -> Self {
         Self {
             upstream: Arc::new(upstream),
-            sandboxes: Mutex::default(),
+            sandboxes: Mutex::new(LruCache::new(SANDBOXES)),
         }
     }
 
@@ -105,18 +108,21 @@ impl Resolver {
 
     /// Forgets what was asked for a sandbox that has ended.
     pub fn forget(&self, sandbox: SandboxKey) {
-        self.lock().remove(&sandbox);
+        self.lock().pop(&sandbox);
     }
 
     /// Number of names kept, of all sandboxes.
     pub fn cached(&self) -> usize {
-        self.lock().values().map(|asked| asked.answers.len()).sum()
+        self.lock()
+            .iter()
+            .map(|(_, asked)| asked.answers.len())
+            .sum()
     }
 
     /// Takes the answer that is kept or under way, or starts one.
     fn answer(&self, sandbox: SandboxKey, name: &Name) -> Result<Pending, ResolveError> {
         let mut sandboxes = self.lock();
-        let asked = sandboxes.entry(sandbox).or_insert_with(Asked::new);
+        let asked = sandboxes.get_or_insert_mut(sandbox, Asked::new);
         if let Some(answer) = asked.current(name) {
             return Ok(answer);
         }
@@ -128,7 +134,7 @@ impl Resolver {
         Ok(answer)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<SandboxKey, Asked>> {
+    fn lock(&self) -> MutexGuard<'_, LruCache<SandboxKey, Asked>> {
         self.sandboxes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -131,7 +131,7 @@ async fn a_change_that_says_the_same_is_none() {
     );
 }
 
-/// A mounted ConfigMap: the files are symlinks into a directory that is swapped whole.
+/// A mounted `ConfigMap`: the files are symlinks into a directory that is swapped whole.
 #[tokio::test]
 async fn follows_a_directory_that_kubernetes_swaps() {
     let directory = tempfile::tempdir().expect("a directory");

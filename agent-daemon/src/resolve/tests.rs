@@ -398,6 +398,19 @@ async fn keeps_no_more_names_than_its_bound() {
 }
 
 #[tokio::test]
+async fn remembers_no_more_sandboxes_than_its_bound() {
+    let node = Node::new(&[], "192.0.2.7 known.example\n");
+    for sandbox in 0..10_000 {
+        let found = node
+            .resolver
+            .lookup(SandboxKey(sandbox), &name("known.example"))
+            .await;
+        assert!(found.is_ok());
+    }
+    assert_eq!(node.resolver.cached(), 8192);
+}
+
+#[tokio::test]
 async fn the_hosts_file_comes_first() {
     let server = Server::start().await;
     let hosts =

@@ -139,8 +139,8 @@ async fn keep_fresh(entries: &HashMap<CredentialName, Arc<Entry>>) {
     let files = async {
         let changes = Changes::of_files(entries.values().filter_map(|entry| entry.file()));
         loop {
-            join_all(entries.values().map(|entry| entry.look())).await;
             changes.next().await;
+            join_all(entries.values().map(|entry| entry.look())).await;
         }
     };
     let commands = join_all(entries.values().map(|entry| entry.rerun()));
