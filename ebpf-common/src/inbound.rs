@@ -82,7 +82,7 @@ fn decide(frame: &impl Frame, sandbox: &Sandbox, from_host: bool) -> Result<Inbo
     })
 }
 
-/// Neighbour solicitations and advertisements, and no other ICMPv6.
+/// Neighbour solicitations and advertisements, and no other `ICMPv6`.
 #[inline(always)]
 fn neighbour(frame: &impl Frame) -> Result<Inbound, DropReason> {
     let [kind]: [u8; 1] = frame.load(LINK_LEN + V6_LEN).ok_or(DropReason::Runt)?;

@@ -8,6 +8,10 @@
 //! A change of a record, of a map or of the meaning of a field raises
 //! [`ABI_VERSION`]: a daemon never adopts the maps of another version.
 #![no_std]
+#![expect(
+    clippy::inline_always,
+    reason = "the verifier proves bounds within one function, and each call would cost"
+)]
 
 mod answer;
 mod frame;

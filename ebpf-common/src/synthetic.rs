@@ -91,6 +91,9 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::cast_possible_truncation, reason = "it is 3,840")]
+    const SLOTS: u16 = super::SLOTS as u16;
+
     /// The sum as RFC 1071 means it: 0 and 0xffff are the same number.
     fn canonical(words: &[u8]) -> u64 {
         let sum: u64 = words
@@ -102,7 +105,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn v4_keeps_the_sum_and_names_the_slot(slot in 0..SLOTS as u16, real in 1_u32..) {
+        fn v4_keeps_the_sum_and_names_the_slot(slot in 0..SLOTS, real in 1_u32..) {
             let real = real.to_be_bytes();
             let synthetic = synthetic_v4(slot, real);
             prop_assert_eq!(canonical(&synthetic), canonical(&real));
@@ -111,7 +114,7 @@ mod tests {
 
         #[test]
         fn v6_keeps_the_sum_and_names_slot_and_epoch(
-            slot in 0..SLOTS as u16, epoch: u32, real in any::<[u8; 16]>(),
+            slot in 0..SLOTS, epoch: u32, real in any::<[u8; 16]>(),
         ) {
             let synthetic = synthetic_v6(slot, epoch, &real);
             prop_assert_eq!(canonical(&synthetic), canonical(&real));
@@ -126,7 +129,7 @@ mod tests {
 
     #[test]
     fn last_slot_stays_below_255() {
-        let [high, ..] = synthetic_v4(SLOTS as u16 - 1, [10, 0, 0, 1]);
+        let [high, ..] = synthetic_v4(SLOTS - 1, [10, 0, 0, 1]);
         assert_eq!(high, 254);
         assert_eq!(slot_of_v4([255, 255, 255, 255]), None);
     }

@@ -110,7 +110,7 @@ impl Steering {
 
     /// Puts the sandbox of a network namespace behind the gate.
     ///
-    /// Makes its link `eth0` with 100.64.0.2/32 and fd00:e25a::2/128, default
+    /// Makes its link `eth0` with 100.64.0.2/32 and `fd00:e25a::2/128`, default
     /// routes, and loopback. With [`Adopt::IfKnown`] a sandbox that the
     /// instance had before keeps link and identity. Should the future be
     /// dropped, the sandbox is removed again.

@@ -67,6 +67,32 @@ pub(crate) fn outward(ethertype: u16, body: &[u8]) -> Vec<u8> {
     ethernet(GATEWAY_MAC, MAC, ethertype, body)
 }
 
+/// An IPv4 packet from the sandbox's hardware address.
+pub(crate) fn out_v4(source: [u8; 4], destination: [u8; 4], protocol: u8, body: &[u8]) -> Vec<u8> {
+    outward(0x0800, &ipv4(source, destination, protocol, body))
+}
+
+/// An IPv6 packet from the sandbox's hardware address.
+pub(crate) fn out_v6(source: [u8; 16], destination: [u8; 16], next: u8, body: &[u8]) -> Vec<u8> {
+    outward(0x86dd, &ipv6(source, destination, next, 64, body))
+}
+
+/// The same frame with another value in one place.
+pub(crate) fn changed(mut frame: Vec<u8>, place: usize, value: u8) -> Vec<u8> {
+    frame[place] = value;
+    frame
+}
+
+/// A request for a connection, without checksum.
+pub(crate) fn syn() -> Vec<u8> {
+    tcp(1, 443, SYN)
+}
+
+/// What stands behind a VLAN's ethertype: the tag, and a packet.
+pub(crate) fn tagged() -> Vec<u8> {
+    [&[0, 7, 8, 0][..], &ipv4(V4, WORLD_V4, TCP, &syn())].concat()
+}
+
 pub(crate) fn ipv4(source: [u8; 4], destination: [u8; 4], protocol: u8, body: &[u8]) -> Vec<u8> {
     let total = u16::try_from(20 + body.len()).expect("a small packet");
     let [l0, l1] = total.to_be_bytes();
@@ -155,7 +181,7 @@ pub(crate) fn arp(operation: u8, mac: [u8; 6], sender: [u8; 4], target: [u8; 4])
     ethernet([0xff; 6], MAC, 0x0806, &body)
 }
 
-/// An ICMPv6 message of neighbour discovery with one option.
+/// An `ICMPv6` message of neighbour discovery with one option.
 pub(crate) fn discovery(
     kind: u8,
     source: [u8; 16],
@@ -229,14 +255,14 @@ pub(crate) fn any_frame() -> impl Strategy<Value = Vec<u8>> {
         Just(17),
         any::<u8>()
     ];
-    let changes = prop::collection::vec((0..90_usize, byte), 0..3);
-    let changed = (
+    let edits = prop::collection::vec((0..90_usize, byte), 0..3);
+    let altered = (
         right,
-        changes,
+        edits,
         prop_oneof![4 => Just(0_isize), 1 => -60..60_isize],
     )
-        .prop_map(|(mut frame, changes, longer)| {
-            for (place, value) in changes {
+        .prop_map(|(mut frame, edits, longer)| {
+            for (place, value) in edits {
                 if let Some(byte) = frame.get_mut(place) {
                     *byte = value;
                 }
@@ -246,7 +272,7 @@ pub(crate) fn any_frame() -> impl Strategy<Value = Vec<u8>> {
             frame
         });
     prop_oneof![
-        9 => changed,
+        9 => altered,
         1 => prop::collection::vec(any::<u8>(), 14..120),
     ]
 }

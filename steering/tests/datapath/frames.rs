@@ -23,7 +23,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn open(link: &str) -> Self {
-        let all = Protocol::from(i32::from((libc::ETH_P_ALL as u16).to_be()));
+        let all = Protocol::from(i32::from(every_protocol()));
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(all)).unwrap();
         let address = link_address(nix::net::if_::if_nametoindex(link).unwrap());
         socket.bind(&address).unwrap();
@@ -59,13 +59,17 @@ impl Wire {
     }
 }
 
+fn every_protocol() -> u16 {
+    u16::try_from(libc::ETH_P_ALL).unwrap().to_be()
+}
+
 fn link_address(ifindex: u32) -> SockAddr {
     let mut storage = SockAddrStorage::zeroed();
     let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).unwrap();
     // SAFETY: a storage is large and aligned enough for every kind of address.
     let link = unsafe { storage.view_as::<libc::sockaddr_ll>() };
     link.sll_family = u16::try_from(libc::AF_PACKET).unwrap();
-    link.sll_protocol = u16::try_from(libc::ETH_P_ALL).unwrap().to_be();
+    link.sll_protocol = every_protocol();
     link.sll_ifindex = i32::try_from(ifindex).unwrap();
     // SAFETY: the storage holds an address of this family and length.
     unsafe { SockAddr::new(storage, length) }

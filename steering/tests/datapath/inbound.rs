@@ -39,12 +39,12 @@ fn the_node_may_connect_and_nobody_else() {
                 .sandbox
                 .run(move || TcpListener::bind(address).unwrap())
                 .await;
-            let served = pod.sandbox.run(move || {
+            let answering = pod.sandbox.run(move || {
                 let (mut stream, _) = server.accept().unwrap();
                 stream.write_all(b"alive").unwrap();
             });
             let probe = probe(address);
-            let ((), said) = tokio::join!(served, probe);
+            let ((), said) = tokio::join!(answering, probe);
             assert_eq!(said, "alive", "{address}");
         }
 
@@ -271,7 +271,10 @@ fn mac_of(link: &str) -> [u8; 6] {
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let mac = text.split("link/ether ").nth(1).unwrap();
-    let bytes: Vec<u8> = mac[..17]
+    let bytes: Vec<u8> = mac
+        .split(' ')
+        .next()
+        .unwrap()
         .split(':')
         .map(|byte| u8::from_str_radix(byte, 16).unwrap())
         .collect();

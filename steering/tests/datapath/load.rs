@@ -85,7 +85,7 @@ fn twenty_thousand_in_a_row_each_reach_their_destination() {
 /// Both families by turns, addresses and ports that all differ.
 fn destination(number: u32) -> SocketAddr {
     let port = 1000 + u16::try_from(number % 50_000).unwrap();
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         (IpAddr::from(Ipv4Addr::from(0x0808_0000 + number)), port).into()
     } else {
         let address = (0x2001_0db8 << 96) + u128::from(number);

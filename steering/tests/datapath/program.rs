@@ -9,7 +9,7 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
 use ersatz_ebpf_common::{
-    DropReason, Family, HOST_MAC, Sandbox, Transport, Verdict, arp_reply, flags, ingress,
+    DropReason, Family, GATE_MAC, HOST_MAC, Sandbox, Transport, Verdict, arp_reply, flags, ingress,
     neighbour_advert, synthetic_v4, synthetic_v6,
 };
 use proptest::test_runner::{Config, TestRunner};
@@ -65,7 +65,7 @@ fn without_a_listener_openings_wait_and_segments_go_on() {
 #[test]
 fn what_goes_in_comes_back() {
     let _node = Node::new();
-    let mut kernel = Kernel::load();
+    let kernel = Kernel::load();
     let inward = |source, destination| {
         ethernet(
             [9; 6],
@@ -148,8 +148,8 @@ fn expected(frame: &[u8], record: &Sandbox) -> (i32, Vec<u8>) {
                 return (SHOT, unchanged);
             }
             let mut after = unchanged;
-            after[..6].copy_from_slice(&ersatz_ebpf_common::GATE_MAC);
-            after[6..12].copy_from_slice(&ersatz_ebpf_common::HOST_MAC);
+            after[..6].copy_from_slice(&GATE_MAC);
+            after[6..12].copy_from_slice(&HOST_MAC);
             match segment.family {
                 Family::V4 => after[26..30].copy_from_slice(&synthetic_v4(SLOT, V4)),
                 Family::V6 => {

@@ -29,7 +29,7 @@ fn connections_to_any_address_arrive_with_destination_and_identity() {
             let (greeting, echoed) = sandbox
                 .run(move || {
                     let (mut stream, greeting) = greeted(destination).unwrap();
-                    (greeting, echoes(&mut stream, &[7; 100_000]))
+                    (greeting, echoes(&mut stream, &vec![7; 100_000]))
                 })
                 .await;
             assert_eq!(greeting, format!("{} {destination}", enrolled.id));
