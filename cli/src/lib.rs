@@ -1,3 +1,12 @@
 //! The command `ersatz`: sandboxes on one machine, and tools for policies.
+//!
+//! `run` makes a sandbox and is the parent of everything in it; `init` is what
+//! runs inside, as the sandbox's first process; `doctor` says what this machine
+//! can do; `policy` explains decisions. The library exists for the tests.
 
+pub mod arguments;
+pub mod doctor;
+pub mod exit;
+pub mod init;
 pub mod policy;
+pub mod run;
