@@ -14,6 +14,7 @@ use tokio::{
     net::TcpStream,
     time::{self, Instant},
 };
+use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
 use crate::{
@@ -60,22 +61,45 @@ pub(crate) async fn serve_connection(node: Arc<Node>, accepted: Accepted) {
         return access.refused(Reason::Overloaded);
     };
     let closing = sandbox.closing().clone();
-    let serving = async {
+    // The stages before the first request are boxed, so that an idle connection does not carry
+    // their state for the rest of its life.
+    let opening = Box::pin(async {
         if dialled.port() == DNS {
             dns::serve_tcp(&SandboxView { node, sandbox }, tcp).await;
-            return Ok(());
+            return Ok(None);
         }
         let (bound, deadline) = (sandbox.bound_full(), Instant::now() + node.limits.handshake_timeout);
         Stage { node, sandbox, bound, dialled, worker, deadline }.open(tcp, &mut access).await
+    });
+    let opened = tokio::select! {
+        () = closing.cancelled() => return,
+        opened = opening => opened,
     };
-    let ended = tokio::select! {
-        () = closing.cancelled() => Ok(()),
-        ended = serving => ended,
+    let ended = match opened {
+        Ok(Some(Served { session, stream: Downstream::Tls(stream) })) => {
+            served(serve(session, *stream).await)
+        }
+        Ok(Some(Served { session, stream: Downstream::Plain(stream) })) => {
+            served(serve(session, stream).await)
+        }
+        Ok(None) => Ok(()),
+        Err(refused) => Err(refused),
     };
     if let Err(refused) = ended {
         debug!(error = &refused as &dyn std::error::Error, "connection refused");
         access.refused(refused.reason());
     }
+}
+
+/// A connection that speaks HTTP from here on.
+struct Served {
+    session: Session,
+    stream: Downstream,
+}
+
+enum Downstream {
+    Tls(Box<TlsStream<Socket>>),
+    Plain(Socket),
 }
 
 /// What all stages of one connection need to know.
@@ -89,10 +113,11 @@ struct Stage {
 }
 
 impl Stage {
-    async fn open(self, tcp: TcpStream, access: &mut Access) -> Result<(), Refused> {
+    /// To the point where HTTP begins, or to the end of a connection that is only passed on.
+    async fn open(self, tcp: TcpStream, access: &mut Access) -> Result<Option<Served>, Refused> {
         let name = self.sandbox.names.name(self.dialled.ip());
         if let Some(permit) = self.bound.policy.opaque(name.as_ref(), self.dialled) {
-            return self.opaque(tcp, &permit, access).await;
+            return self.opaque(tcp, &permit, access).await.map(|()| None);
         }
         if let Err(denied) = self.bound.policy.reaches(name.as_ref(), self.dialled.port()) {
             access.host(denied.host.as_ref(), self.dialled.port());
@@ -101,7 +126,7 @@ impl Stage {
         }
         match time::timeout_at(self.deadline, detect(tcp)).await?? {
             Detected::Tls(hello) => self.tls(*hello, access).await,
-            Detected::Http1(stream) => self.plaintext(stream, access).await,
+            Detected::Http1(stream) => Ok(Some(self.plaintext(stream, access))),
             Detected::Http2(stream) | Detected::Opaque(stream) => {
                 reset(&stream.into_tcp());
                 Err(Refused::Protocol)
@@ -110,7 +135,7 @@ impl Stage {
     }
 
     /// TLS goes by the name that the client asks for, and by the port that it dialled.
-    async fn tls(self, hello: Hello, access: &mut Access) -> Result<(), Refused> {
+    async fn tls(self, hello: Hello, access: &mut Access) -> Result<Option<Served>, Refused> {
         access.protocol(Protocol::Tls);
         let Some(name) = &hello.name else {
             return refuse_hello(hello, UNRECOGNIZED_NAME, Refused::NoServerName).await;
@@ -119,7 +144,9 @@ impl Stage {
         access.authority(&authority);
         match self.bound.policy.tls(name, self.dialled.port()) {
             Ok(Tls::Intercept(permit)) => self.intercept(hello, permit, access).await,
-            Ok(Tls::Passthrough(permit)) => self.passthrough(hello, &permit, access).await,
+            Ok(Tls::Passthrough(permit)) => {
+                self.passthrough(hello, &permit, access).await.map(|()| None)
+            }
             Err(denied) => refuse_hello(hello, UNRECOGNIZED_NAME, denied.into()).await,
         }
     }
@@ -129,7 +156,7 @@ impl Stage {
         mut hello: Hello,
         permit: InterceptPermit,
         access: &mut Access,
-    ) -> Result<(), Refused> {
+    ) -> Result<Option<Served>, Refused> {
         let pool = self.sandbox.upstreams(self.worker).pool(permit.authority(), Transport::Tls);
         let Some(version) = choose(hello.offers, &pool).await else {
             return refuse_hello(hello, NO_APPLICATION_PROTOCOL, Refused::NoCommonVersion).await;
@@ -152,11 +179,10 @@ impl Stage {
             worker: self.worker,
             version,
         };
-        drop(self.bound);
-        served(serve(session, stream).await)
+        Ok(Some(Served { session, stream: Downstream::Tls(Box::new(stream)) }))
     }
 
-    async fn plaintext(self, stream: Socket, access: &mut Access) -> Result<(), Refused> {
+    fn plaintext(self, stream: Socket, access: &mut Access) -> Served {
         access.intercepted();
         let session = Session {
             tls: None,
@@ -166,7 +192,7 @@ impl Stage {
             worker: self.worker,
             version: Version::H1,
         };
-        served(serve(session, stream).await)
+        Served { session, stream: Downstream::Plain(stream) }
     }
 
     /// Not decrypted: the name is ours to resolve and vet, the bytes are theirs.
@@ -176,7 +202,7 @@ impl Stage {
         permit: &PassthroughPermit,
         access: &mut Access,
     ) -> Result<(), Refused> {
-        let dialing = &self.sandbox.dialing;
+        let (dialing, idle) = (&self.sandbox.dialing, self.node.limits.idle_timeout);
         let (mut upstream, remote) =
             match dialing.dialer.tcp(dialing.sandbox, permit.authority()).await {
                 Ok(connected) => connected,
@@ -187,7 +213,7 @@ impl Stage {
             };
         access.connected(remote);
         let (mut sandbox, sent) = hello.start.io.hand_over(&mut upstream).await?;
-        let moved = relay::join(&mut sandbox, &mut upstream, self.sandbox.closing()).await;
+        let moved = relay::join(&mut sandbox, &mut upstream, self.sandbox.closing(), idle).await;
         access.passed(moved.after(sent));
         Ok(())
     }
@@ -204,7 +230,7 @@ impl Stage {
         };
         access.protocol(Protocol::Tcp);
         access.authority(&authority);
-        let dialing = &self.sandbox.dialing;
+        let (dialing, idle) = (&self.sandbox.dialing, self.node.limits.idle_timeout);
         let (mut upstream, remote) = match dialing.dialer.tcp(dialing.sandbox, &authority).await {
             Ok(connected) => connected,
             Err(error) => {
@@ -213,7 +239,7 @@ impl Stage {
             }
         };
         access.connected(remote);
-        let moved = relay::join(&mut tcp, &mut upstream, self.sandbox.closing()).await;
+        let moved = relay::join(&mut tcp, &mut upstream, self.sandbox.closing(), idle).await;
         access.passed(moved);
         Ok(())
     }
@@ -247,7 +273,7 @@ fn served(ended: Result<(), hyper::Error>) -> Result<(), Refused> {
     }
 }
 
-async fn refuse_hello(hello: Hello, alert: [u8; 7], refused: Refused) -> Result<(), Refused> {
+async fn refuse_hello<T>(hello: Hello, alert: [u8; 7], refused: Refused) -> Result<T, Refused> {
     let mut tcp = hello.start.io.into_tcp();
     // The client may be gone; then there is nobody to tell.
     let _ = tcp.write_all(&alert).await;

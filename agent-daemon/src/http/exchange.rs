@@ -9,7 +9,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ersatz_policy::{Authority, Fault, Reason};
@@ -100,6 +100,10 @@ impl Exchange {
     /// The host that the request is for, as far as it is known.
     pub(super) fn host(&self) -> String {
         self.authority().map_or_else(String::new, |authority| authority.host().to_string())
+    }
+
+    pub(super) fn idle(&self) -> Duration {
+        self.session.node.limits.idle_timeout
     }
 
     pub(super) fn closing(&self) -> CancellationToken {

@@ -10,7 +10,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time,
+};
 
 use super::{
     Exchange, Outgoing, Reply,
@@ -26,13 +29,15 @@ use crate::{
     upstream::{Answer, Pool, Transport, UpstreamError},
 };
 
-/// Fields of a request head, and its bytes, that are taken at most.
-const MAX_HEADERS: usize = 128;
+/// Bytes of an HTTP/2 request head that are taken at most. Of HTTP/1.1 the library takes 100
+/// fields.
 const MAX_HEAD_BYTES: u32 = 64 * 1024;
-/// HTTP/1.1 read and write buffers grow up to this.
+/// HTTP/1.1 read and write buffers grow up to this; it also bounds a head.
 const MAX_BUFFER: usize = 64 * 1024;
+/// Largest HTTP/2 frame taken: uploads cost less in larger ones.
+const MAX_FRAME: u32 = 64 * 1024;
 /// A head that is not there after this ends the connection; idle ones too.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// HTTP/2 flow control: bytes under way on one stream, and on one connection.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -72,47 +77,51 @@ pub(crate) async fn serve<S>(session: Session, stream: S) -> Result<(), hyper::E
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let session = Arc::new(session);
     let closing = session.sandbox.closing().clone();
     let version = session.version;
+    let session = Arc::new(session);
     let service = service_fn(move |request| respond(session.clone(), request));
     let stream = TokioIo::new(stream);
+    // Boxed, so that a connection holds the state of its own version and not of the larger one.
     match version {
         Version::H1 => {
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .preserve_header_case(true)
-                .auto_date_header(false)
-                .max_headers(MAX_HEADERS)
-                .max_buf_size(MAX_BUFFER)
-                .serve_connection(stream, service)
-                .with_upgrades();
-            tokio::select! {
-                ended = connection => ended,
-                () = closing.cancelled() => Ok(()),
-            }
+            let connection = Box::pin(h1().serve_connection(stream, service).with_upgrades());
+            closing.run_until_cancelled(connection).await.unwrap_or(Ok(()))
         }
         Version::H2 => {
-            let connection = http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .auto_date_header(false)
-                .max_header_list_size(MAX_HEAD_BYTES)
-                .max_concurrent_streams(MAX_STREAMS)
-                .initial_stream_window_size(STREAM_WINDOW)
-                .initial_connection_window_size(CONNECTION_WINDOW)
-                .max_send_buf_size(SEND_BUFFER)
-                .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-                .max_local_error_reset_streams(MAX_OWN_RESETS)
-                .keep_alive_interval(PING_AFTER)
-                .keep_alive_timeout(PING_TIMEOUT)
-                .serve_connection(stream, service);
-            tokio::select! {
-                ended = connection => ended,
-                () = closing.cancelled() => Ok(()),
-            }
+            let connection = Box::pin(h2().serve_connection(stream, service));
+            closing.run_until_cancelled(connection).await.unwrap_or(Ok(()))
         }
     }
+}
+
+fn h1() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .preserve_header_case(true)
+        .auto_date_header(false)
+        .max_buf_size(MAX_BUFFER);
+    builder
+}
+
+fn h2() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .max_header_list_size(MAX_HEAD_BYTES)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_frame_size(MAX_FRAME)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_OWN_RESETS)
+        .keep_alive_interval(PING_AFTER)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
 }
 
 async fn respond(
@@ -148,7 +157,11 @@ async fn forward(
     let mut request = Request::from_parts(head, Outgoing::new(body, exchange.clone()));
     let downstream = websocket.then(|| hyper::upgrade::on(&mut request));
 
-    let Answer { mut response, remote, lease } = pool.send(session.version, request).await?;
+    let answer = pool.send(session.version, request);
+    let Answer { mut response, remote, lease } =
+        time::timeout(session.node.limits.idle_timeout, answer)
+            .await
+            .map_err(|_| UpstreamError::Timeout)??;
 
     exchange.answered(response.status(), Some(remote));
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;

@@ -11,13 +11,13 @@ use crate::relay;
 
 /// Joins the two connections in a task of its own; the record is written when it ends.
 pub(super) fn join(downstream: OnUpgrade, upstream: OnUpgrade, exchange: Arc<Exchange>) {
-    let closing = exchange.closing();
+    let (closing, idle) = (exchange.closing(), exchange.idle());
     tokio::spawn(async move {
         let (mut down, mut up) = match tokio::try_join!(downstream, upstream) {
             Ok((down, up)) => (TokioIo::new(down), TokioIo::new(up)),
             Err(error) => return debug!(%error, "upgrade did not complete"),
         };
-        let moved = relay::join(&mut down, &mut up, &closing).await;
+        let moved = relay::join(&mut down, &mut up, &closing, idle).await;
         exchange.moved(moved);
     });
 }
