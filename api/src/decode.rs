@@ -28,6 +28,8 @@ pub(crate) fn decode<T: DeserializeOwned>(mut document: Node) -> Decoded<T> {
         problems: Vec::new(),
         removed: Vec::new(),
     };
+    // Fields that a misspelt one was meant to be: they are missing, but that has been said.
+    let mut meant = Vec::new();
     for _ in 0..MAX_PROBLEMS {
         let fault = match T::deserialize(&document) {
             Ok(value) => {
@@ -36,22 +38,19 @@ pub(crate) fn decode<T: DeserializeOwned>(mut document: Node) -> Decoded<T> {
             }
             Err(fault) => fault,
         };
-        let Fault {
-            steps,
-            message,
-            hint,
-            missing,
-        } = fault;
-        let path = path_of(&steps);
-        let field = missing.map_or_else(|| path.clone(), |name| path.field(name));
-        if !decoded.removed.contains(&field) {
-            decoded.problems.push(Problem {
-                field,
-                message,
-                hint,
-            });
+        let path = path_of(&fault.steps);
+        let field = fault
+            .missing
+            .map_or_else(|| path.clone(), |name| path.field(name));
+        if !decoded.removed.contains(&field) && !meant.contains(&field) {
+            decoded
+                .problems
+                .push(Problem::new(field, fault.message, fault.hint));
         }
-        if !remove(&mut document, &steps) {
+        if let (Some(name), Some((parent, _))) = (fault.meant, path.parent()) {
+            meant.push(parent.field(name));
+        }
+        if !remove(&mut document, &fault.steps) {
             break;
         }
         decoded.removed.push(path);
@@ -60,25 +59,28 @@ pub(crate) fn decode<T: DeserializeOwned>(mut document: Node) -> Decoded<T> {
 }
 
 impl<T> Decoded<T> {
-    /// Adds what the conversion of the saved value found, but for what follows from the removals: a problem
-    /// around a removed node, or in a list that has lost an item and so its numbering.
+    /// Adds what the conversion of the saved value found, but for what may follow from the removals.
     pub(crate) fn add(&mut self, found: Problems) {
         let removed = &self.removed;
-        let follows = |problem: &Problem| {
-            removed.iter().any(|path| {
-                let within_list = path
-                    .parent()
-                    .is_some_and(|(parent, list)| list && problem.field.is_within(&parent));
-                path.is_within(&problem.field) || within_list
-            })
-        };
-        let found: Vec<_> = found
+        let follows = |problem: &Problem| removed.iter().any(|path| follows_from(problem, path));
+        let found = found
             .into_vec()
             .into_iter()
-            .filter(|problem| !follows(problem))
-            .collect();
-        self.problems.extend(found);
+            .filter(|problem| !follows(problem));
+        self.problems.extend(found.collect::<Vec<_>>());
     }
+}
+
+/// Whether a problem may be there only because a node was removed: it is around the node, beside it and about
+/// several fields, or in a list that has lost an item and so its numbering.
+fn follows_from(problem: &Problem, removed: &FieldPath) -> bool {
+    let parent = removed.parent();
+    let numbering = parent
+        .as_ref()
+        .is_some_and(|(parent, list)| *list && problem.field.is_within(parent));
+    let beside = problem.joint
+        && parent.map(|(parent, _)| parent) == problem.field.parent().map(|(parent, _)| parent);
+    removed.is_within(&problem.field) || numbering || beside
 }
 
 #[derive(Debug, Clone)]
@@ -95,6 +97,8 @@ pub(crate) struct Fault {
     hint: Option<String>,
     /// The field whose absence is the error.
     missing: Option<&'static str>,
+    /// The field that an unknown one was probably meant to be.
+    meant: Option<&'static str>,
 }
 
 impl Fault {
@@ -104,6 +108,7 @@ impl Fault {
             message,
             hint: None,
             missing: None,
+            meant: None,
         }
     }
 
@@ -191,8 +196,10 @@ impl de::Error for Fault {
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        let hint = suggestion(field, expected);
         Self {
-            hint: suggestion(field, expected),
+            hint,
+            meant: nearest(field, expected),
             ..Self::new(format!("unknown field `{field}`"))
         }
     }
@@ -236,15 +243,19 @@ fn named(expected: &dyn de::Expected) -> String {
 
 /// `did you mean` for a near miss, the possible names for few, else nothing.
 pub(crate) fn suggestion(written: &str, possible: &[&str]) -> Option<String> {
-    let distance =
-        |name: &&str| strsim::osa_distance(&written.to_lowercase(), &name.to_lowercase());
-    match possible.iter().min_by_key(|name| distance(name)) {
-        Some(near) if distance(near) <= 1 + near.len() / 4 => {
-            Some(format!("did you mean `{near}`?"))
+    match nearest(written, possible) {
+        Some(near) => Some(format!("did you mean `{near}`?")),
+        None if (1..=12).contains(&possible.len()) => {
+            Some(format!("possible are {}", quoted(possible)))
         }
-        Some(_) if possible.len() <= 12 => Some(format!("possible are {}", quoted(possible))),
-        _ => None,
+        None => None,
     }
+}
+
+fn nearest<'a>(written: &str, possible: &[&'a str]) -> Option<&'a str> {
+    let distance = |name: &str| strsim::osa_distance(&written.to_lowercase(), &name.to_lowercase());
+    let near = possible.iter().copied().min_by_key(|name| distance(name));
+    near.filter(|near| distance(near) <= 1 + near.len() / 4)
 }
 
 fn quoted(names: &[&str]) -> String {

@@ -127,6 +127,7 @@ pub(crate) fn located(problem: Problem, file: &str, marks: &Marks) -> LoadError 
         field,
         message,
         hint,
+        ..
     } = problem;
     LoadError {
         place: Place {
@@ -152,18 +153,15 @@ pub(crate) fn kind_of(document: &Node) -> Result<&'static str, Problem> {
     let root = FieldPath::root();
     if !matches!(document.value, Value::Map(_)) {
         let hint = Some(format!("begin it with `apiVersion: {API_VERSION}`"));
-        return Err(Problem {
-            field: root,
-            message: "the document is not a resource".to_owned(),
+        return Err(Problem::new(
+            root,
+            "the document is not a resource".to_owned(),
             hint,
-        });
+        ));
     }
     let text = |name: &str, hint: String| {
-        let problem = |message: &str| Problem {
-            field: root.field(name),
-            message: message.to_owned(),
-            hint: Some(hint),
-        };
+        let problem =
+            |message: &str| Problem::new(root.field(name), message.to_owned(), Some(hint));
         match document.entry(name) {
             Some(node) => node.text().ok_or_else(|| problem("a text is needed")),
             None => Err(problem("the field is missing")),
@@ -172,11 +170,11 @@ pub(crate) fn kind_of(document: &Node) -> Result<&'static str, Problem> {
     let version = text("apiVersion", format!("write `apiVersion: {API_VERSION}`"))?;
     if version != API_VERSION {
         let hint = Some(format!("write `apiVersion: {API_VERSION}`"));
-        return Err(Problem {
-            field: root.field("apiVersion"),
-            message: format!("{version:?} is not known"),
+        return Err(Problem::new(
+            root.field("apiVersion"),
+            format!("{version:?} is not known"),
             hint,
-        });
+        ));
     }
     let kind = text("kind", format!("one of {}", KINDS.join(", ")))?;
     KINDS
@@ -184,12 +182,8 @@ pub(crate) fn kind_of(document: &Node) -> Result<&'static str, Problem> {
         .find(|known| **known == kind)
         .copied()
         .ok_or_else(|| {
-            let hint = suggestion(kind, KINDS);
-            Problem {
-                field: root.field("kind"),
-                message: format!("{kind:?} is not a kind of resource"),
-                hint,
-            }
+            let message = format!("{kind:?} is not a kind of resource");
+            Problem::new(root.field("kind"), message, suggestion(kind, KINDS))
         })
 }
 

@@ -133,7 +133,7 @@ impl RuleSpec {
             (None, Some(cidrs)) => {
                 if self.mode.unwrap_or_default() != ModeSpec::Tcp {
                     let hint = Some("add `mode: tcp`, or name hosts".to_owned());
-                    problems.add(
+                    problems.add_joint(
                         at.field("cidrs"),
                         "addresses are for `mode: tcp` only; all else is judged by name",
                         hint,
@@ -165,7 +165,7 @@ impl RuleSpec {
         ) {
             (Some(list), ..) => ports(list, &at.field("ports"), problems),
             (None, ModeSpec::Tcp, _) => {
-                problems.add(
+                problems.add_joint(
                     at.field("ports"),
                     "`mode: tcp` needs its ports",
                     Some("add `ports: [5432]`".to_owned()),
@@ -186,7 +186,7 @@ impl RuleSpec {
             ] {
                 if present {
                     let hint = Some(format!("remove `{field}`, or leave `mode` out"));
-                    problems.add(
+                    problems.add_joint(
                         at.field(field),
                         "requests cannot be judged where nothing is decrypted",
                         hint,

@@ -29,6 +29,8 @@ pub(crate) struct Problem {
     pub(crate) field: FieldPath,
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
+    /// Whether the fields beside this one are a part of the problem.
+    pub(crate) joint: bool,
 }
 
 /// Collects the problems of a document while it is converted.
@@ -78,10 +80,14 @@ impl Problems {
         message: impl fmt::Display,
         hint: Option<String>,
     ) {
+        self.0.push(Problem::new(field, message.to_string(), hint));
+    }
+
+    /// Adds a problem of a field together with those beside it.
+    pub(crate) fn add_joint(&mut self, field: FieldPath, message: &str, hint: Option<String>) {
         self.0.push(Problem {
-            field,
-            message: message.to_string(),
-            hint,
+            joint: true,
+            ..Problem::new(field, message.to_owned(), hint)
         });
     }
 
@@ -102,6 +108,17 @@ impl Problems {
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
+    }
+}
+
+impl Problem {
+    pub(crate) fn new(field: FieldPath, message: String, hint: Option<String>) -> Self {
+        Self {
+            field,
+            message,
+            hint,
+            joint: false,
+        }
     }
 }
 

@@ -70,8 +70,8 @@ struct Explain {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Asked {
-    /// A request, as in 'GET <https://api.github.com/repos/acme/x>'
-    #[arg(long, value_name = "METHOD URL", value_parser = Question::request)]
+    #[arg(long, value_name = "METHOD URL", value_parser = Question::request,
+        help = "A request, as in 'GET https://api.github.com/repos/acme/x'")]
     request: Option<Question>,
     /// A connection to a name or an address, as in db.example.com:5432
     #[arg(long, value_name = "HOST:PORT", value_parser = Question::connect)]

@@ -152,7 +152,6 @@ spec:
             "8:44 spec.use[0].hosts[2]: integer `7` is here, but a text is needed | write it in quotes",
             "8:55 spec.use[0].in[0].headr: unknown field `headr` | did you mean `header`?",
             "9:6 spec.use[1].host: unknown field `host` | did you mean `hosts`?",
-            "9:5 spec.use[1].hosts: the field is missing",
             "16:5 spec.allow[0].mode: unknown value \"tpc\" | did you mean `tcp`?",
             "17:12 spec.allow[1].hosts[0]: a wildcard for every host",
             "17:19 spec.allow[1].http: the list is empty",
@@ -177,6 +176,20 @@ fn assert_each(found: &[String], expected: &[&str]) {
             found.join("\n")
         );
     }
+}
+
+#[test]
+fn errors_that_only_follow_from_another_are_left_out() {
+    let misspelt = errors(&policy(
+        "  - {host: [a.com]}\n  - {cidrs: [10.0.0.0/8], ports: [1], mode: tpc}",
+    ));
+    assert_eq!(
+        misspelt,
+        [
+            "6:6 spec.allow[0].host: unknown field `host` | did you mean `hosts`?",
+            "7:45 spec.allow[1].mode: unknown value \"tpc\" | did you mean `tcp`?",
+        ]
+    );
 }
 
 #[rstest]
