@@ -14,6 +14,7 @@
 )]
 
 mod answer;
+mod budget;
 mod frame;
 mod inbound;
 mod ingress;
@@ -27,6 +28,7 @@ pub use self::{
         ARP_REPLY_LEN, ArpRequest, NEIGHBOUR_ADVERT_LEN, NeighbourSolicit, arp_reply,
         neighbour_advert,
     },
+    budget::Budget,
     frame::{Family, Frame, HEADERS_MAX, Link},
     inbound::{Inbound, inbound},
     ingress::{Segment, Transport, Verdict, ingress},

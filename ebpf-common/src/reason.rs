@@ -64,6 +64,8 @@ reasons! {
     NotAdmitted = "not-admitted",
     /// No daemon listens.
     NoListener = "no-listener",
+    /// More new connections or questions than the sandbox may ask for.
+    Budget = "budget",
     /// To a sandbox, but not from the host, or not part of a recorded connection.
     Inbound = "inbound",
     /// Out of the gate, to an address that is no live sandbox's.

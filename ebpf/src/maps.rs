@@ -5,7 +5,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, SockMap},
 };
-use ersatz_ebpf_common::{DropReason, Flow, LISTENERS as SOCKETS, SLOTS, Sandbox};
+use ersatz_ebpf_common::{Budget, DropReason, Flow, LISTENERS as SOCKETS, SLOTS, Sandbox};
 
 /// The host's end of the gate.
 #[unsafe(no_mangle)]
@@ -31,14 +31,18 @@ pub static INBOUND: LruHashMap<Flow, u8> = LruHashMap::with_max_entries(16_384, 
 #[map]
 pub static DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(DropReason::COUNT, 0);
 
+/// What sandboxes have used, by slot.
+#[map]
+pub static BUDGETS: Array<Budget> = Array::with_max_entries(SLOTS, 0);
+
 /// How many drops this CPU may still write into the log, and since when.
 #[map]
-pub static LOG_BUDGET: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
+pub static LOG_BUDGET: PerCpuArray<LogBudget> = PerCpuArray::with_max_entries(1, 0);
 
 /// A budget that is filled again each second.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Budget {
+pub struct LogBudget {
     pub since_ns: u64,
     pub left: u64,
 }

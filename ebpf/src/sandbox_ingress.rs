@@ -2,7 +2,10 @@
 
 use aya_ebpf::{
     bindings::{TC_ACT_UNSPEC, bpf_sock},
-    helpers::generated::{bpf_map_lookup_elem, bpf_sk_release, bpf_skb_change_tail},
+    helpers::{
+        bpf_ktime_get_ns,
+        generated::{bpf_map_lookup_elem, bpf_sk_release, bpf_skb_change_tail},
+    },
     macros::classifier,
     programs::TcContext,
 };
@@ -14,7 +17,7 @@ use ersatz_ebpf_common::{
 
 use crate::{
     drops::dropped,
-    maps::{GATE_IFINDEX, INBOUND, LISTENERS, sandbox_of},
+    maps::{BUDGETS, GATE_IFINDEX, INBOUND, LISTENERS, sandbox_of},
     packet::{Packet, hand_to_peer, ifindex},
 };
 
@@ -56,6 +59,9 @@ fn steer(
         }
         if !listening(listener) {
             return Err(DropReason::NoListener);
+        }
+        if !within_budget(segment.transport, slot) {
+            return Err(DropReason::Budget);
         }
     } else if answers_the_host(&packet, segment, sandbox) {
         return Ok(TC_ACT_UNSPEC);
@@ -102,6 +108,22 @@ fn listening(listener: Listener) -> bool {
     // SAFETY: the reference that the look-up took, given back once.
     unsafe { bpf_sk_release(socket.cast()) };
     true
+}
+
+/// Whether the sandbox may ask for one more.
+#[inline(always)]
+fn within_budget(transport: Transport, slot: u16) -> bool {
+    let Some(budget) = BUDGETS.get_ptr_mut(u32::from(slot)) else {
+        return false;
+    };
+    // SAFETY: a valid entry of the map; a lost update costs one permit.
+    let budget = unsafe { &mut *budget };
+    // SAFETY: a helper call without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    match transport {
+        Transport::Dns => budget.take_question(now),
+        Transport::Open | Transport::Segment => budget.take_opening(now),
+    }
 }
 
 /// Turns the sandbox's question into the answer, and hands it back.

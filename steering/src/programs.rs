@@ -70,7 +70,8 @@ impl Programs {
             .override_global("GATE_IFINDEX", &gate_ifindex, true)
             .override_global(aya_log::LEVEL, &level, true)
             .map_max_entries("SANDBOXES", instance.name().slots())
-            .map_max_entries("LINKS", instance.name().slots());
+            .map_max_entries("LINKS", instance.name().slots())
+            .map_max_entries("BUDGETS", instance.name().slots());
         for name in SHARED {
             loader.map_pin_path(name, maps.join(name));
         }

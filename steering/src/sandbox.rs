@@ -47,6 +47,7 @@ impl Inner {
         &self,
         netns: &OwnedFd,
         adopt: Adopt,
+        register: impl FnOnce(SandboxId),
     ) -> Result<Enrolled, SteeringError> {
         let mut kernel = self.kernel();
         let inode = netns::inode(netns)?;
@@ -57,12 +58,20 @@ impl Inner {
             });
         }
         let left = self.table().left_in(inode);
-        if let (Adopt::IfKnown, Some((id, record))) = (adopt, left) {
-            return self.admit(&mut kernel, id, record, true);
-        }
-        let id = self.table_mut().allocate()?;
-        self.make_link(&mut kernel, id, netns, inode)
-            .inspect_err(|_| self.discard(&mut kernel, id))
+        let (id, record, adopted) = match (adopt, left) {
+            (Adopt::IfKnown, Some((id, record))) => (id, record, true),
+            _ => {
+                let id = self.table_mut().allocate()?;
+                let record = self
+                    .make_link(&mut kernel, id, netns, inode)
+                    .inspect_err(|_| self.discard(&mut kernel, id))?;
+                (id, record, false)
+            }
+        };
+        // From here on its connections have a name, and then they may come.
+        self.table_mut().serve(id, record);
+        register(id);
+        self.admit(&mut kernel, id, record, adopted)
     }
 
     /// Takes a link that somebody else made.
@@ -133,7 +142,7 @@ impl Inner {
         id: SandboxId,
         netns: &OwnedFd,
         inode: u64,
-    ) -> Result<Enrolled, SteeringError> {
+    ) -> Result<Sandbox, SteeringError> {
         let netlink = Netlink::open()?;
         let name = self.instance_name().sandbox_link(id.slot);
         let here = End {
@@ -154,7 +163,7 @@ impl Inner {
         kernel.programs.attach_sandbox(ifindex)?;
         netlink.up(ifindex)?;
         netns::inside(netns.as_fd(), furnish)?;
-        self.admit(kernel, id, record, false)
+        Ok(record)
     }
 
     /// From now on this process serves the sandbox.

@@ -119,7 +119,19 @@ impl Steering {
         netns: OwnedFd,
         adopt: Adopt,
     ) -> Result<Enrolled, SteeringError> {
-        self.enrol(move |inner| inner.enrol_netns(&netns, adopt))
+        self.enrol_netns_with(netns, adopt, |_| ()).await
+    }
+
+    /// As [`Steering::enrol_netns`], but calls `register` with the identity
+    /// before the first connection can arrive. A sandbox that goes on from an
+    /// earlier process has connections waiting.
+    pub async fn enrol_netns_with(
+        &self,
+        netns: OwnedFd,
+        adopt: Adopt,
+        register: impl FnOnce(SandboxId) + Send + 'static,
+    ) -> Result<Enrolled, SteeringError> {
+        self.enrol(move |inner| inner.enrol_netns(&netns, adopt, register))
             .await
     }
 

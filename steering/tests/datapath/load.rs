@@ -15,7 +15,12 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::node::{Node, Sandbox, received_packets};
+use ersatz_steering::DropReason;
+
+use crate::{
+    frames::{SYN, Wire, tcp_v4},
+    node::{Node, Sandbox, greeted, received_packets},
+};
 
 #[test]
 fn three_thousand_at_once_each_reach_their_destination() {
@@ -134,3 +139,39 @@ fn nofile() {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard.min(16_384).max(soft), hard).unwrap();
 }
+
+#[test]
+fn a_flood_of_openings_costs_the_neighbour_little() {
+    Node::new().with_daemon(async |daemon| {
+        let (flooder, _) = daemon.sandbox().await;
+        let (neighbour, _) = daemon.sandbox().await;
+        let flood = flooder.run(|| {
+            let wire = Wire::open("eth0");
+            for number in 0..FLOOD {
+                let [high, low] = number.to_be_bytes();
+                let mut frame = tcp_v4(443, SYN);
+                frame[34..36].copy_from_slice(&[high | 0x40, low]);
+                wire.send(&frame);
+            }
+        });
+        let slowest = neighbour.run(|| {
+            let times = (0..200).map(|_| {
+                let started = Instant::now();
+                greeted("192.0.2.1:443".parse().unwrap()).unwrap();
+                started.elapsed()
+            });
+            times.max().unwrap()
+        });
+        let ((), slowest) = tokio::join!(flood, slowest);
+        println!("the neighbour's slowest connection beside a flood: {slowest:?}");
+        assert!(
+            slowest < Duration::from_millis(900),
+            "a SYN was lost: {slowest:?}"
+        );
+        assert!(daemon.dropped(DropReason::Budget) > 0);
+        daemon.end().await;
+    });
+}
+
+/// Frames; a third more than the budget has at once.
+const FLOOD: u16 = 45_000;
