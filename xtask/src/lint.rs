@@ -29,6 +29,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let checks = [
         ("form", format(args.fix)),
         ("sizes", sizes()),
+        ("documents", documents()),
         ("dependencies", dependencies()),
         ("clippy", clippy(args.fix)),
     ];
@@ -140,4 +141,69 @@ fn sizes() -> Result<()> {
         return Ok(());
     }
     bail!("split these files:\n{}", long.join("\n"))
+}
+
+/// What the documents promise is kept by tests that exist.
+fn documents() -> Result<()> {
+    let code: String = sources()?.into_iter().map(|(_, text)| text).collect();
+    let mut missing = Vec::new();
+    for document in ["THREAT_MODEL.md", "LIMITS.md"] {
+        let text = fs::read_to_string(workspace::root().join(document))
+            .with_context(|| format!("cannot read {document}"))?;
+        let named = text.split('`').skip(1).step_by(2).filter_map(test_name);
+        let absent = named.filter(|test| !code.contains(&format!("fn {test}(")));
+        missing.extend(absent.map(|test| format!("{document}: {test}")));
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!("these tests do not exist:\n{}", missing.join("\n"))
+}
+
+/// The function in `module::name_of_a_test`; other words in code quotes have fewer parts.
+fn test_name(word: &str) -> Option<&str> {
+    let name = word.rsplit("::").next()?;
+    let is_name = name
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    (is_name && name.matches('_').count() >= 2).then_some(name)
+}
+
+/// The Rust files of this checkout, with their names.
+fn sources() -> Result<Vec<(String, String)>> {
+    let mut git = Command::new("git");
+    git.args([
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "*.rs",
+    ]);
+    let files = process::output(git.current_dir(workspace::root()))
+        .context("cannot list the files with git")?;
+    let read = |file: &str| {
+        // A file that was removed and not committed is listed still.
+        let bytes = fs::read(workspace::root().join(file)).ok()?;
+        Some((
+            file.to_owned(),
+            String::from_utf8_lossy(&bytes).into_owned(),
+        ))
+    };
+    Ok(files.lines().filter_map(read).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_tests_from_other_words() {
+        assert_eq!(
+            test_name("dns::a_denied_name_does_not_exist"),
+            Some("a_denied_name_does_not_exist")
+        );
+        assert_eq!(test_name("sink::tests::refuses"), None);
+        assert_eq!(test_name("connect_timeout"), None);
+        assert_eq!(test_name("request-too-large"), None);
+    }
 }

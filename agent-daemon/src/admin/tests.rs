@@ -168,3 +168,14 @@ async fn refuses_a_port_that_others_could_reach(#[case] address: &str) {
     let refused = Listeners::bind(&path, Some(address.parse().unwrap())).await;
     assert!(matches!(refused, Err(AdminError::NotLoopback(_))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn silent_clients_do_not_keep_others_out() {
+    let server = Server::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..2 * CONNECTIONS {
+        silent.push(UnixStream::connect(server.path()).await.unwrap());
+    }
+    let answer = server.ask("GET /livez").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}

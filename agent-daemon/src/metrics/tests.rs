@@ -169,3 +169,43 @@ fn outcomes_are_counted_apart() {
         assert!(text.contains(line), "{text}");
     }
 }
+
+/// The specification lists what is there, and nothing else.
+#[test]
+fn the_specification_names_every_metric_and_every_reason() {
+    let specification = include_str!("../../../SPECIFICATION.md");
+    let metrics = Metrics::new();
+    metrics.accepted(Protocol::Tls, Verdict::Allow, None);
+    metrics.dns(DnsVerdict::Answered);
+    metrics.handshake(Outcome::Ok);
+    metrics.upstream_connection(Outcome::Ok);
+    metrics.config_reload(true);
+    let text = metrics.encode(&Scraped::default());
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    for family in families {
+        let (name, kind) = family.split_once(' ').unwrap();
+        let suffix = match kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        let name = format!("`{name}{suffix}`");
+        assert!(specification.contains(&name), "{name} is not specified");
+    }
+    for reason in Reason::ALL {
+        let row = format!("| `{reason}` | {} | ", reason.status());
+        assert!(specification.contains(&row), "{reason} is not specified");
+        assert!(
+            specification.contains(reason.hint()),
+            "the hint of {reason} is another"
+        );
+    }
+    for drop in ersatz_steering::DropReason::ALL {
+        let row = format!("| `{}` | ", drop.as_str());
+        assert!(
+            specification.contains(&row),
+            "{} is not specified",
+            drop.as_str()
+        );
+    }
+}
