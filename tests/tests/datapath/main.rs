@@ -6,6 +6,7 @@
 mod authority;
 mod clients;
 mod destinations;
+mod docs;
 mod git;
 mod isolation;
 mod lifecycle;
