@@ -2,9 +2,9 @@
 
 use std::{fs, marker::PhantomData, path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 
-use super::{Node, Running, wait_until};
+use super::{Finished, Node, Running, wait_until};
 
 /// How long a step may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// between the steps of one and the same sandbox.
 pub struct Stepwise<'n> {
     node: PhantomData<&'n Node>,
-    running: Running,
+    running: Option<Running>,
     steps: PathBuf,
     next: usize,
 }
@@ -37,7 +37,7 @@ impl<'n> Stepwise<'n> {
         let running = Running::start(node.sandboxed(&["sh", "-c", &script]))?;
         let mut sandbox = Self {
             node: PhantomData,
-            running,
+            running: Some(running),
             steps,
             next: 0,
         };
@@ -53,8 +53,18 @@ impl<'n> Stepwise<'n> {
         fs::write(&new, script)?;
         fs::rename(new, &file)?;
         let done = file.with_extension("done");
-        let output = wait_until(PATIENCE, || fs::read_to_string(&done).ok());
-        ensure!(self.running.is_alive(), "the sandbox ended");
-        output.with_context(|| format!("no end of `{script}`"))
+        let output = wait_until(PATIENCE, || {
+            let output = fs::read_to_string(&done).ok();
+            let ended = !self.running.as_mut().is_some_and(Running::is_alive);
+            (output.is_some() || ended).then_some(output)
+        });
+        match output.with_context(|| format!("no end of `{script}`"))? {
+            Some(output) => Ok(output),
+            None => bail!("the sandbox ended: {:?}", self.ended()),
+        }
+    }
+
+    fn ended(&mut self) -> Option<Finished> {
+        self.running.take()?.finish(PATIENCE).ok()
     }
 }
