@@ -15,14 +15,16 @@ use std::{
 };
 
 use rustix::{
-    process::{Pid, getpgrp},
+    process::Pid,
     termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp, ttyname},
 };
 
 /// The terminal that controls this process, if any.
 pub(super) struct Terminal {
     controlling: Option<File>,
-    own: Pid,
+    /// None where the group was made outside of this process namespace (`nsenter`):
+    /// the kernel then shows it as 0, which is no group that can be named.
+    own: Option<Pid>,
     in_pipeline: bool,
     settings: Option<Termios>,
     was_foreground: bool,
@@ -37,7 +39,7 @@ impl Terminal {
         let settings = controlling.as_ref().and_then(|tty| tcgetattr(tty).ok());
         let mut terminal = Terminal {
             controlling,
-            own: getpgrp(),
+            own: Pid::from_raw(nix::unistd::getpgrp().as_raw()),
             in_pipeline,
             settings,
             was_foreground: false,
@@ -55,7 +57,7 @@ impl Terminal {
     pub(super) fn in_foreground(&self) -> bool {
         self.controlling
             .as_ref()
-            .is_some_and(|tty| tcgetpgrp(tty) == Ok(self.own))
+            .is_some_and(|tty| tcgetpgrp(tty).ok() == self.own && self.own.is_some())
     }
 
     /// The path of the terminal among the standard descriptors.
@@ -70,12 +72,13 @@ impl Terminal {
 
     /// Takes the terminal back from the command's group.
     pub(super) fn take_back(&self) {
-        if let (Some(tty), true) = (
+        if let (Some(tty), Some(own), true) = (
             &self.controlling,
+            self.own,
             self.wants_own_group() && self.was_foreground,
         ) {
             // Not ours any more when the caller's shell was quicker.
-            let _ = tcsetpgrp(tty, self.own);
+            let _ = tcsetpgrp(tty, own);
         }
     }
 
