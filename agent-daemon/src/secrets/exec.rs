@@ -1,7 +1,6 @@
 //! A secret by a command: what it writes to its standard output.
 
 use std::{
-    ffi::OsString,
     io,
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -18,6 +17,8 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
+use super::program;
+
 /// What a command gave.
 pub(super) struct Output {
     pub(super) stdout: Zeroizing<Vec<u8>>,
@@ -32,6 +33,9 @@ pub enum ExecError {
     /// No such command, or not allowed to run it.
     #[error("the command could not be run: {0}")]
     Start(io::ErrorKind),
+    /// Somebody else than root and the daemon's user may change it, an agent perhaps.
+    #[error("the command, or a directory above it, may be changed by others than root")]
+    Changeable,
     /// It did not end in its time and was killed.
     #[error("the command did not end within its time limit")]
     TimedOut,
@@ -56,9 +60,6 @@ const OUTPUT: usize = 64 << 10;
 /// Octets of standard error that are kept; the rest is read and dropped, so that the command does not block.
 const COMPLAINT: usize = 4 << 10;
 
-/// What the command sees of our environment. Our own secrets are in the rest.
-const PASSED: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "TZ"];
-
 /// Runs `command` without standard input and with a bare environment.
 ///
 /// It runs in a process group of its own, which is killed when the time is over
@@ -67,10 +68,11 @@ pub(super) async fn run(command: &[String], limit: Duration) -> Result<Output, E
     let [program, arguments @ ..] = command else {
         return Err(ExecError::Start(io::ErrorKind::NotFound));
     };
-    let child = Command::new(program)
+    let child = Command::new(program::find(program)?)
+        .arg0(program)
         .args(arguments)
         .env_clear()
-        .envs(passed())
+        .envs(program::environment())
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -83,12 +85,6 @@ pub(super) async fn run(command: &[String], limit: Duration) -> Result<Output, E
     timeout(limit, group.output())
         .await
         .map_err(|_| ExecError::TimedOut)?
-}
-
-fn passed() -> impl Iterator<Item = (&'static str, OsString)> {
-    PASSED
-        .into_iter()
-        .filter_map(|name| Some((name, std::env::var_os(name)?)))
 }
 
 /// A command with all that it has started.

@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 
 mod entry;
 mod exec;
+mod program;
 mod secret;
 
 use self::entry::Entry;
