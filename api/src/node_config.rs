@@ -28,7 +28,8 @@ pub struct UpstreamSpec {
     pub roots: RootsSpec,
     /// Addresses of DNS servers, with port 53 unless given. Empty: the node's own.
     pub resolvers: Vec<String>,
-    /// Blocks of private addresses that may be dialled. Loopback, link-local and metadata never are.
+    /// Blocks of private addresses that may be dialled, and of loopback when the whole block lies in it.
+    /// Link-local addresses, metadata services and the node's own addresses never are.
     pub allow_private: Vec<String>,
 }
 
