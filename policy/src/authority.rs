@@ -224,6 +224,15 @@ mod tests {
         assert!(Authority::parse(text.as_bytes(), 443).is_err(), "{text}");
     }
 
+    #[test]
+    fn says_what_is_wrong() {
+        let error = |text: &str| Authority::parse(text.as_bytes(), 443).unwrap_err();
+        assert_eq!(error("allowed.com:x@evil.com"), AuthorityError::UserInfo);
+        assert_eq!(error("a.com:"), AuthorityError::Port);
+        assert_eq!(error("[::1"), AuthorityError::Address);
+        assert_eq!(error("127.1"), AuthorityError::Name(NameError::Numeric));
+    }
+
     proptest! {
         #[test]
         fn what_is_shown_parses_to_the_same(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {

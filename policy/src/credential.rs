@@ -78,6 +78,12 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn names_are_bounded() {
+        assert!(CredentialName::parse(&"a".repeat(253)).is_ok());
+        assert!(CredentialName::parse(&"a".repeat(254)).is_err());
+    }
+
     #[rstest]
     #[case("github", true)]
     #[case("a", true)]

@@ -223,6 +223,14 @@ mod tests {
         assert!(schemes.bare() && !schemes.admits("Bearer") && !schemes.admits(""));
     }
 
+    #[test]
+    fn schemes_and_the_bare_value_can_be_asked_for() {
+        let bare = Schemes::listed::<&str>(&[], true).unwrap();
+        assert!(bare.bare() && bare.named().count() == 0);
+        let both = Schemes::listed(&["Bot"], true).unwrap();
+        assert!(both.bare() && both.admits("bot") && !both.admits("Bearer"));
+    }
+
     #[rstest]
     #[case(&[], false, PlacementError::NoScheme)]
     #[case(&["a b"], false, PlacementError::Scheme("a b".into()))]

@@ -315,6 +315,7 @@ mod tests {
     #[case("ghp_secret", ShapeError::Entropy(0))]
     #[case("[A-Za-z0-9]{21}", ShapeError::Entropy(125))]
     #[case("[0-9a-f]{31}", ShapeError::Entropy(124))]
+    #[case("[ab]{127}", ShapeError::Entropy(127))]
     #[case("[aaaaaaaa]{512}", ShapeError::Entropy(0))]
     #[case("[a-z]{513}", ShapeError::TooLong)]
     #[case("[a-z]{99999999999999999999}", ShapeError::Count)]
