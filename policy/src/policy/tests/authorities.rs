@@ -82,7 +82,7 @@ fn a_credential_is_injected_on_the_diagonal_of_the_authorities_only() {
                     let expected = bound(sni)
                         && !sni.contains(':')
                         && bound(host)
-                        && target.is_none_or(|target| bound(target))
+                        && target.is_none_or(&bound)
                         && port == 443;
                     let found = injected(&policy, sni, port, host, target.copied());
                     assert_eq!(
