@@ -99,17 +99,19 @@ impl Daemon {
         let instance = setup.steering.instance;
         let directory = setup.steering.directory();
         let (steering, listeners) = Steering::start(setup.steering).await?;
+        let metrics = Metrics::new();
+        let dialer = Dialer::new(resolver, vet, settings.limits.connect_timeout, metrics.clone());
         let inner = Arc::new(Inner {
             instance,
             node: Arc::new(Node {
                 sandboxes: Sandboxes::default(),
                 audit,
-                metrics: Metrics::new(),
+                metrics,
                 limits: settings.limits,
             }),
             ca: Arc::new(authority(&steering, instance)?),
             steering: Arc::new(steering),
-            dialer: Arc::new(Dialer::new(resolver, vet, settings.limits.connect_timeout)),
+            dialer: Arc::new(dialer),
             trust,
             config,
             secrets,

@@ -23,6 +23,7 @@ use crate::{
     detect::{Detected, Hello, Offers, detect},
     dns,
     http::{Route, Session, serve},
+    metrics::Outcome,
     node::Node,
     refused::Refused,
     relay,
@@ -167,9 +168,14 @@ impl Stage {
         }
         hello.start.io.settle();
         let handshake = hello.start.into_stream(config);
-        let stream = time::timeout_at(self.deadline.max(Instant::now() + HANDSHAKE), handshake)
-            .await?
-            .map_err(Refused::Handshake)?;
+        let deadline = self.deadline.max(Instant::now() + HANDSHAKE);
+        let shaken = time::timeout_at(deadline, handshake).await;
+        self.node.metrics.handshake(match &shaken {
+            Ok(Ok(_)) => Outcome::Ok,
+            Ok(Err(_)) => Outcome::Failed,
+            Err(_) => Outcome::Timeout,
+        });
+        let stream = shaken?.map_err(Refused::Handshake)?;
         access.intercepted();
         let session = Session {
             tls: tls_version(stream.get_ref().1),

@@ -5,7 +5,10 @@
 //! that nobody reads holds nobody up: lines go through a [`Sink`]. The filter
 //! is `ERSATZ_LOG` (as `info,ersatz_daemon=debug`).
 
-use std::{fmt, io, sync::Arc};
+use std::{
+    fmt, io,
+    sync::{Arc, OnceLock},
+};
 
 use rustix::{stdio, termios::isatty};
 use tracing::field::Field;
@@ -19,7 +22,7 @@ use tracing_subscriber::{
 
 use crate::{
     audit::ascii,
-    sink::{OpenError, Share, Sink, Target},
+    sink::{Losses, OpenError, Share, Sink, Target},
 };
 
 /// The variable that holds the filter.
@@ -28,6 +31,14 @@ pub const FILTER_VARIABLE: &str = "ERSATZ_LOG";
 /// The log; what is still unwritten is written when it is dropped.
 pub struct Log {
     sink: Sink,
+}
+
+/// Of the process's log.
+static LOSSES: OnceLock<Losses> = OnceLock::new();
+
+/// Lines of this process's log that were not written, ever.
+pub fn lost() -> u64 {
+    LOSSES.get().map_or(0, Losses::count)
 }
 
 /// How lines look.
@@ -61,12 +72,9 @@ impl Log {
         let _ = tracing_subscriber::registry()
             .with(layer.with_filter(filter(default)))
             .try_init();
+        // Of several logs in one process, as in tests, the first is the one that is written to.
+        let _ = LOSSES.set(sink.losses());
         Ok(Log { sink })
-    }
-
-    /// Lines that were not written, ever.
-    pub fn lost(&self) -> u64 {
-        self.sink.lost()
     }
 
     /// Waits until every line so far is written; give it a limit.

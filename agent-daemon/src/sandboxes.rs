@@ -110,6 +110,11 @@ impl Sandbox {
         self.upstreams.get(worker.min(last)).expect("a daemon has at least one worker")
     }
 
+    /// How many upstream connections are held open for later requests.
+    pub(crate) fn idle_upstreams(&self) -> usize {
+        self.upstreams.iter().map(Upstreams::idle).sum()
+    }
+
     /// Cancelled when the sandbox ends; every connection of it ends then.
     pub(crate) fn closing(&self) -> &CancellationToken {
         &self.closing

@@ -49,6 +49,10 @@ pub struct Sink {
     handle: Arc<Handle>,
 }
 
+/// The count of a sink's losses, which keeps no sink open.
+#[derive(Clone)]
+pub struct Losses(Arc<Shared>);
+
 /// Makes the line that stands for `lost` lines which were not written.
 pub type LossMark = fn(lost: u64) -> String;
 
@@ -152,7 +156,18 @@ impl Sink {
 
     /// Lines that were not written, ever.
     pub fn lost(&self) -> u64 {
-        self.handle.shared.lost.load(Ordering::Relaxed)
+        self.losses().count()
+    }
+
+    /// The count of lines that were not written, for after the sink.
+    pub fn losses(&self) -> Losses {
+        Losses(self.handle.shared.clone())
+    }
+}
+
+impl Losses {
+    pub fn count(&self) -> u64 {
+        self.0.lost.load(Ordering::Relaxed)
     }
 }
 

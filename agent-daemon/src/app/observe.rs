@@ -7,6 +7,7 @@ use futures_util::FutureExt as _;
 use super::Daemon;
 use crate::{
     admin::{self, Admin, Condition, Readiness},
+    logging,
     metrics::Scraped,
 };
 
@@ -39,12 +40,14 @@ impl Daemon {
             let sandboxes = inner.node.sandboxes.all();
             let leaves: usize = sandboxes.iter().map(|sandbox| sandbox.leaves.len()).sum();
             inner.node.metrics.leaf_cache_size.set(i64::try_from(leaves).unwrap_or(i64::MAX));
+            let idle: usize = sandboxes.iter().map(|sandbox| sandbox.idle_upstreams()).sum();
+            inner.node.metrics.upstream_idle.set(i64::try_from(idle).unwrap_or(i64::MAX));
             let unavailable = inner.secrets.conditions().iter().filter(|c| !c.ready).count();
             inner.node.metrics.secrets_unavailable.set(i64::try_from(unavailable).unwrap_or(0));
             Scraped {
                 drops: inner.steering.drops().into_iter().map(|(r, n)| (r.as_str(), n)).collect(),
                 audit_lost: inner.node.audit.lost(),
-                log_lost: 0,
+                log_lost: logging::lost(),
             }
         };
         let metrics = self.inner.node.metrics.clone();

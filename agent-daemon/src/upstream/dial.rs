@@ -11,6 +11,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::UpstreamError;
 use crate::{
+    metrics::{Metrics, Outcome},
     resolve::{Resolver, SandboxKey},
     socket::Socket,
     tls::{UpstreamTls, Version},
@@ -32,12 +33,18 @@ pub(crate) struct Dialer {
     resolver: Resolver,
     vet: Vet,
     timeout: Duration,
+    metrics: Arc<Metrics>,
 }
 
 impl Dialer {
     /// `timeout` is for one connection, with all its addresses and its handshake.
-    pub(crate) fn new(resolver: Resolver, vet: Vet, timeout: Duration) -> Self {
-        Self { resolver, vet, timeout }
+    pub(crate) fn new(
+        resolver: Resolver,
+        vet: Vet,
+        timeout: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { resolver, vet, timeout, metrics }
     }
 
     /// Forgets what was resolved for a sandbox that has ended.
@@ -52,13 +59,7 @@ impl Dialer {
         sandbox: SandboxKey,
         target: &Authority,
     ) -> Result<(TcpStream, SocketAddr), UpstreamError> {
-        let dialling = async {
-            let addresses = self.addresses(sandbox, target).await?;
-            let (stream, address) = race(&addresses).await?;
-            set_options(&stream).map_err(UpstreamError::Unreachable)?;
-            Ok((stream, address))
-        };
-        time::timeout(self.timeout, dialling).await.map_err(|_| UpstreamError::Timeout)?
+        self.counted(self.dial(sandbox, target)).await
     }
 
     /// Connects to `target` over TLS and verifies its certificate for that name. With `version`
@@ -72,7 +73,7 @@ impl Dialer {
     ) -> Result<(TlsStream<Socket>, SocketAddr, Version), UpstreamError> {
         let server = server_name(target.host())?;
         let dialling = async {
-            let (stream, address) = self.tcp(sandbox, target).await?;
+            let (stream, address) = self.dial(sandbox, target).await?;
             let connector = TlsConnector::from(tls.config(version));
             let stream =
                 connector.connect(server, Socket::new(stream)).await.map_err(UpstreamError::of_handshake)?;
@@ -82,7 +83,32 @@ impl Dialer {
             }
             Ok((stream, address, agreed))
         };
-        time::timeout(self.timeout, dialling).await.map_err(|_| UpstreamError::Timeout)?
+        self.counted(dialling).await
+    }
+
+    async fn dial(
+        &self,
+        sandbox: SandboxKey,
+        target: &Authority,
+    ) -> Result<(TcpStream, SocketAddr), UpstreamError> {
+        let addresses = self.addresses(sandbox, target).await?;
+        let (stream, address) = race(&addresses).await?;
+        set_options(&stream).map_err(UpstreamError::Unreachable)?;
+        Ok((stream, address))
+    }
+
+    /// Bounds a connection's making, and counts how it ended.
+    async fn counted<T>(
+        &self,
+        making: impl Future<Output = Result<T, UpstreamError>>,
+    ) -> Result<T, UpstreamError> {
+        let made = time::timeout(self.timeout, making).await.unwrap_or(Err(UpstreamError::Timeout));
+        self.metrics.upstream_connection(match &made {
+            Ok(_) => Outcome::Ok,
+            Err(UpstreamError::Timeout) => Outcome::Timeout,
+            Err(_) => Outcome::Failed,
+        });
+        made
     }
 
     async fn addresses(

@@ -73,6 +73,12 @@ impl Upstreams {
         pools.entry(key).or_insert_with(new).clone()
     }
 
+    /// How many connections are held open for later requests.
+    pub(crate) fn idle(&self) -> usize {
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.values().map(|pool| pool.lock().idle.len()).sum()
+    }
+
     /// Forgets all idle connections, as when the policy changed.
     pub(crate) fn clear(&self) {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).clear();
