@@ -13,6 +13,7 @@ mod maps;
 mod packet;
 mod sandbox_egress;
 mod sandbox_ingress;
+mod sandbox_shut;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     os::fd::{AsRawFd as _, BorrowedFd},
     path::Path,
     thread,
@@ -24,6 +24,7 @@ use rtnetlink::{
         rule::RuleAction,
     },
 };
+use rustix::net::netdevice::index_to_name;
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -314,6 +315,12 @@ impl Netlink {
             .block_on(self.handle.link().set(link).execute())
             .map_err(netlink(action))
     }
+}
+
+/// The name of a link of the calling thread's namespace; an error if there is none.
+pub(crate) fn name_of(ifindex: u32) -> Result<String, SteeringError> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(system("make a socket"))?;
+    index_to_name(&socket, ifindex).map_err(system("find a link"))
 }
 
 /// Asks until the answer is yes.

@@ -3,10 +3,11 @@
 //! Pins below the instance's bpffs: `maps/NAME`, `abi`, `kept`, `gate_return`,
 //! `gate_lookup`, and `in-IFINDEX` and `eg-IFINDEX` for each sandbox's link. A
 //! link that is pinned stays attached without a process. A new process loads
-//! its own programs on the pinned maps and swaps them into the pinned links,
-//! so there is no moment without a program.
+//! its own programs on the pinned maps, attaches them in front of those that
+//! are there, and takes the pins: there is no moment without a program.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::fd::AsFd,
     path::{Path, PathBuf},
@@ -17,18 +18,18 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray, SockMap},
     programs::{
         LinkOrder, ProgramError, SchedClassifier, SkLookup, TcAttachType,
-        links::{FdLink, LinkError, PinnedLink},
+        links::{FdLink, LinkError},
         tc::{SchedClassifierLink, TcAttachOptions},
     },
     sys::SyscallError,
 };
 use ersatz_ebpf_common::{ABI_VERSION, Listener};
-use nix::net::if_::if_indextoname;
 
 use crate::{
     Listeners, SteeringError,
-    error::{self, path, program, system},
+    error::{self, path, program},
     instance::Instance,
+    link::name_of,
     record::Record,
 };
 
@@ -46,13 +47,15 @@ pub(crate) struct Programs {
     pub(crate) links: HashMap<MapData, u32, u32>,
     pub(crate) drops: PerCpuArray<MapData, u64>,
     listeners: SockMap<MapData>,
+    /// The links by their pins.
+    held: BTreeMap<PathBuf, FdLink>,
 }
 
-/// On which side of a sandbox's link a program is.
-#[derive(Clone, Copy)]
-enum Side {
-    Ingress,
-    Egress,
+/// Where a program belongs.
+struct Place {
+    program: &'static str,
+    hook: TcAttachType,
+    pin: PathBuf,
 }
 
 impl Programs {
@@ -81,6 +84,7 @@ impl Programs {
             links: HashMap::try_from(take(&mut ebpf, "LINKS")?)?,
             drops: PerCpuArray::try_from(take(&mut ebpf, "DROPS")?)?,
             listeners: SockMap::try_from(take(&mut ebpf, "LISTENERS")?)?,
+            held: BTreeMap::new(),
             ebpf,
             pins,
         };
@@ -88,7 +92,7 @@ impl Programs {
     }
 
     fn verified(mut self) -> Result<Self, SteeringError> {
-        for name in [SANDBOX_INGRESS, SANDBOX_EGRESS, GATE_RETURN] {
+        for name in [SANDBOX_INGRESS, SANDBOX_EGRESS, SANDBOX_SHUT, GATE_RETURN] {
             self.classifier(name)?.load().map_err(program("load"))?;
         }
         self.lookup()?.load().map_err(program("load"))?;
@@ -100,55 +104,89 @@ impl Programs {
         &mut self.ebpf
     }
 
-    /// Attaches the gate's programs, or swaps them into the links that are there.
+    /// Attaches the gate's programs; those of an earlier process then go.
     pub(crate) fn attach_gate(
         &mut self,
         namespace: impl AsFd,
         link: &str,
     ) -> Result<(), SteeringError> {
-        self.replace_lookup(namespace)?;
-        let pin = self.pins.join(GATE_RETURN);
-        self.attach_classifier(GATE_RETURN, &pin, link, TcAttachType::Ingress)
+        let lookup = self.lookup()?;
+        let id = lookup.attach(namespace).map_err(program("attach"))?;
+        let attached: FdLink = lookup.take_link(id).map_err(program("attach"))?.into();
+        self.hold(attached, self.pins.join(GATE_LOOKUP))?;
+        self.attach(Place::gate(&self.pins), link)
     }
 
-    /// Attaches both programs to a sandbox's link, first in order, and pins them.
+    /// Attaches both programs to a sandbox's link; those of an earlier process then go.
     pub(crate) fn attach_sandbox(&mut self, ifindex: u32) -> Result<(), SteeringError> {
-        let name = if_indextoname(ifindex).map_err(system("find a sandbox's link"))?;
-        let name = name.to_string_lossy().into_owned();
-        for side in [Side::Ingress, Side::Egress] {
-            let pin = side.pin(&self.pins, ifindex);
-            self.attach_classifier(side.program(), &pin, &name, side.hook())?;
-        }
-        Ok(())
-    }
-
-    /// Swaps this process's programs into every pinned link of a sandbox; a
-    /// pin whose link is gone is removed.
-    pub(crate) fn refresh_sandboxes(&mut self) -> Result<(), SteeringError> {
-        for ifindex in self.pinned()? {
-            for side in [Side::Ingress, Side::Egress] {
-                let pin = side.pin(&self.pins, ifindex);
-                if pin.exists() && !self.swap(side.program(), &pin)? {
-                    fs::remove_file(&pin).map_err(path("remove", &pin))?;
-                }
+        let link = name_of(ifindex)?;
+        for place in Place::sandbox(&self.pins, ifindex) {
+            if self.held.contains_key(&place.pin) {
+                self.reassert(place, &link)?;
+            } else {
+                self.attach(place, &link)?;
             }
         }
         Ok(())
     }
 
+    /// Attaches this process's programs to every sandbox's link that has a pin;
+    /// the pins of a link that is gone are removed.
+    pub(crate) fn refresh_sandboxes(&mut self) -> Result<(), SteeringError> {
+        for ifindex in self.pinned()? {
+            if name_of(ifindex).is_ok() {
+                self.attach_sandbox(ifindex)?;
+            } else {
+                self.forget(ifindex);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that this process's programs come first on the link and are
+    /// pinned, and attaches them anew where they are not; true if that was needed.
+    pub(crate) fn reassert_sandbox(&mut self, ifindex: u32) -> Result<bool, SteeringError> {
+        let link = name_of(ifindex)?;
+        let mut needed = false;
+        for place in Place::sandbox(&self.pins, ifindex) {
+            needed |= self.reassert(place, &link)?;
+        }
+        Ok(needed)
+    }
+
+    /// The same for the host's end of the gate.
+    pub(crate) fn reassert_gate(&mut self, link: &str) -> Result<bool, SteeringError> {
+        self.reassert(Place::gate(&self.pins), link)
+    }
+
+    /// The sandboxes' links to which this process attached its programs.
+    pub(crate) fn links(&self) -> Vec<u32> {
+        let names = self.held.keys().filter_map(|pin| pin.file_name()?.to_str());
+        names
+            .filter_map(|name| name.strip_prefix("in-")?.parse().ok())
+            .collect()
+    }
+
     /// Whether both programs are attached to the link for good.
     pub(crate) fn attached(&self, ifindex: u32) -> bool {
-        [Side::Ingress, Side::Egress]
-            .into_iter()
-            .all(|side| side.pin(&self.pins, ifindex).exists())
+        let places = Place::sandbox(&self.pins, ifindex);
+        places
+            .iter()
+            .all(|place| self.held.contains_key(&place.pin))
     }
 
     /// Removes the pins of a link that is gone.
-    pub(crate) fn forget(&self, ifindex: u32) {
-        for side in [Side::Ingress, Side::Egress] {
+    pub(crate) fn forget(&mut self, ifindex: u32) {
+        for place in Place::sandbox(&self.pins, ifindex) {
             // Absent is what is wanted.
-            let _ = fs::remove_file(side.pin(&self.pins, ifindex));
+            let _ = fs::remove_file(&place.pin);
+            self.held.remove(&place.pin);
         }
+    }
+
+    /// Lets go of all links: from now on only their pins hold them.
+    pub(crate) fn release(&mut self) {
+        self.held.clear();
     }
 
     /// Hands the daemon's sockets to the programs: from now on connections arrive.
@@ -200,64 +238,68 @@ impl Programs {
         Ok(indices)
     }
 
-    /// `BPF_LINK_UPDATE` for a pinned tcx link, or a new link that gets the pin.
-    fn attach_classifier(
-        &mut self,
-        name: &'static str,
-        pin: &Path,
-        link: &str,
-        hook: TcAttachType,
-    ) -> Result<(), SteeringError> {
-        if pin.exists() {
-            if self.swap(name, pin)? {
-                return Ok(());
-            }
-            fs::remove_file(pin).map_err(path("remove", pin))?;
-        }
+    /// Attaches a program in front of all others, and then takes the pin from
+    /// the link of an earlier process, which ends. So there is no moment without one.
+    fn attach(&mut self, place: Place, link: &str) -> Result<(), SteeringError> {
         let first = TcAttachOptions::TcxOrder(LinkOrder::first());
-        let classifier = self.classifier(name)?;
+        let classifier = self.classifier(place.program)?;
         let id = classifier
-            .attach_with_options(link, hook, first)
+            .attach_with_options(link, place.hook, first)
             .map_err(program("attach"))?;
-        let link: SchedClassifierLink = classifier.take_link(id).map_err(program("attach"))?;
-        let link = FdLink::try_from(link).map_err(|error| program("attach")(link_error(error)))?;
-        link.pin(pin).map_err(error::pin(pin))?;
-        Ok(())
+        let attached = classifier.take_link(id).map_err(program("attach"))?;
+        self.hold(descriptor(attached)?, place.pin)
     }
 
-    /// Puts the program into the pinned link; false if its device is gone.
-    fn swap(&mut self, name: &'static str, pin: &Path) -> Result<bool, SteeringError> {
-        let pinned =
-            PinnedLink::from_pin(pin).map_err(|error| program("adopt")(link_error(error)))?;
-        let link = SchedClassifierLink::try_from(FdLink::from(pinned))
-            .map_err(|error| program("adopt")(link_error(error)))?;
-        let classifier = self.classifier(name)?;
-        match classifier.attach_to_link(link) {
-            Ok(id) => {
-                // The pin holds the link; this process needs no descriptor of it.
-                drop(classifier.take_link(id));
-                Ok(true)
+    fn reassert(&mut self, place: Place, link: &str) -> Result<bool, SteeringError> {
+        let (_, present) =
+            SchedClassifier::query_tcx(link, place.hook).map_err(program("look for"))?;
+        let own = self.classifier(place.program)?.info();
+        let own = own.map_err(program("look for"))?.id();
+        let mut places = present.iter().map(aya::programs::ProgramInfo::id);
+        match (
+            places.position(|id| id == own),
+            self.held.remove(&place.pin),
+        ) {
+            (Some(0), Some(held)) if place.pin.exists() => {
+                self.held.insert(place.pin, held);
+                return Ok(false);
             }
+            (Some(0), Some(held)) => self.hold(held, place.pin)?,
+            (_, held) => {
+                // Kept until the program is in front again.
+                let _shut = held.map(|held| self.shut(held)).transpose()?;
+                self.attach(place, link)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Makes a link drop everything; `None` if it was detached.
+    fn shut(&mut self, held: FdLink) -> Result<Option<FdLink>, SteeringError> {
+        let link = SchedClassifierLink::try_from(held)
+            .map_err(|error| program("move")(link_error(error)))?;
+        let shut = self.classifier(SANDBOX_SHUT)?;
+        match shut.attach_to_link(link) {
+            Ok(id) => descriptor(shut.take_link(id).map_err(program("move"))?).map(Some),
             Err(ProgramError::SyscallError(SyscallError { io_error, .. }))
                 if io_error.raw_os_error() == Some(nix::libc::ENOLINK) =>
             {
-                Ok(false)
+                Ok(None)
             }
-            Err(error) => Err(program("adopt")(error)),
+            Err(error) => Err(program("move")(error)),
         }
     }
 
-    /// The look-up program of this process beside that of the last, which then
-    /// goes: both give the same sockets, so no connection sees the change.
-    fn replace_lookup(&mut self, namespace: impl AsFd) -> Result<(), SteeringError> {
-        let pin = self.pins.join(GATE_LOOKUP);
-        let lookup = self.lookup()?;
-        let id = lookup.attach(namespace).map_err(program("attach"))?;
-        let link: FdLink = lookup.take_link(id).map_err(program("attach"))?.into();
-        if pin.exists() {
-            fs::remove_file(&pin).map_err(path("remove", &pin))?;
+    /// Pins a link, in the place of an older one. The process holds it as well,
+    /// so that a pin that somebody removes opens nothing.
+    fn hold(&mut self, link: FdLink, pin: PathBuf) -> Result<(), SteeringError> {
+        let new = self.pins.join("new");
+        if new.exists() {
+            fs::remove_file(&new).map_err(path("remove", &new))?;
         }
-        link.pin(&pin).map_err(error::pin(&pin))?;
+        let link = link.pin(&new).map_err(error::pin(&new))?;
+        fs::rename(&new, &pin).map_err(path("replace", &pin))?;
+        self.held.insert(pin, link.into());
         Ok(())
     }
 
@@ -272,28 +314,34 @@ impl Programs {
     }
 }
 
-impl Side {
-    fn program(self) -> &'static str {
-        match self {
-            Self::Ingress => SANDBOX_INGRESS,
-            Self::Egress => SANDBOX_EGRESS,
+impl Place {
+    fn gate(pins: &Path) -> Self {
+        Self {
+            program: GATE_RETURN,
+            hook: TcAttachType::Ingress,
+            pin: pins.join(GATE_RETURN),
         }
     }
 
-    fn hook(self) -> TcAttachType {
-        match self {
-            Self::Ingress => TcAttachType::Ingress,
-            Self::Egress => TcAttachType::Egress,
-        }
+    fn sandbox(pins: &Path, ifindex: u32) -> [Self; 2] {
+        [
+            Self {
+                program: SANDBOX_INGRESS,
+                hook: TcAttachType::Ingress,
+                pin: pins.join(format!("in-{ifindex}")),
+            },
+            Self {
+                program: SANDBOX_EGRESS,
+                hook: TcAttachType::Egress,
+                pin: pins.join(format!("eg-{ifindex}")),
+            },
+        ]
     }
+}
 
-    fn pin(self, pins: &Path, ifindex: u32) -> PathBuf {
-        let prefix = match self {
-            Self::Ingress => "in",
-            Self::Egress => "eg",
-        };
-        pins.join(format!("{prefix}-{ifindex}"))
-    }
+/// The descriptor of an attached program.
+fn descriptor(link: SchedClassifierLink) -> Result<FdLink, SteeringError> {
+    FdLink::try_from(link).map_err(|error| program("attach")(link_error(error)))
 }
 
 /// Whether the pinned maps are of this ABI.
@@ -327,6 +375,7 @@ fn link_error(error: LinkError) -> ProgramError {
 
 const SANDBOX_INGRESS: &str = "sandbox_ingress";
 const SANDBOX_EGRESS: &str = "sandbox_egress";
+const SANDBOX_SHUT: &str = "sandbox_shut";
 const GATE_RETURN: &str = "gate_return";
 const GATE_LOOKUP: &str = "gate_lookup";
 const ABI: &str = "abi";

@@ -14,7 +14,7 @@ use ersatz_ebpf_common::{Sandbox, flags, synthetic_v4, synthetic_v6};
 use crate::{
     Enrolled, SandboxId, SteeringError,
     gate::LOOPBACK,
-    link::{End, Netlink},
+    link::{End, Netlink, name_of},
     netns,
     steering::{Inner, Kernel},
 };
@@ -58,20 +58,20 @@ impl Inner {
             });
         }
         let left = self.table().left_in(inode);
-        let (id, record, adopted) = match (adopt, left) {
-            (Adopt::IfKnown, Some((id, record))) => (id, record, true),
-            _ => {
-                let id = self.table_mut().allocate()?;
-                let record = self
-                    .make_link(&mut kernel, id, netns, inode)
-                    .inspect_err(|_| self.discard(&mut kernel, id))?;
-                (id, record, false)
-            }
+        let adopted = left.filter(|_| adopt == Adopt::IfKnown);
+        let (id, record) = if let Some(left) = adopted {
+            left
+        } else {
+            let id = self.table_mut().allocate()?;
+            let record = self
+                .make_link(&mut kernel, id, netns, inode)
+                .inspect_err(|_| self.discard(&mut kernel, id))?;
+            (id, record)
         };
         // From here on its connections have a name, and then they may come.
         self.table_mut().serve(id, record);
         register(id);
-        self.admit(&mut kernel, id, record, adopted)
+        self.admit(&mut kernel, id, record, adopted.is_some())
     }
 
     /// Takes a link that somebody else made.
@@ -127,8 +127,7 @@ impl Inner {
         id: SandboxId,
         ifindex: u32,
     ) -> Result<(), SteeringError> {
-        let present = nix::net::if_::if_indextoname(ifindex).is_ok();
-        if !present {
+        if name_of(ifindex).is_err() {
             kernel.programs.forget(ifindex);
         }
         let erased = kernel.erase(id, ifindex);

@@ -47,6 +47,7 @@ pub(crate) fn start(options: &Options) -> Result<(Inner, Listeners), SteeringErr
 pub(crate) fn close(inner: &Inner, what: Close) -> Result<(), SteeringError> {
     let mut kernel = inner.kernel();
     kernel.programs.deafen();
+    kernel.programs.release();
     if what == Close::Keep {
         return Ok(());
     }

@@ -1,19 +1,20 @@
-//! Notices that a sandbox's link ended, with its namespace or without.
+//! Notices that a sandbox's link ended, with its namespace or without, and
+//! that somebody came between a link and its programs.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, fmt::Display, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
 use rtnetlink::{
     MulticastGroup, new_multicast_connection, packet_core::NetlinkPayload,
     packet_route::RouteNetlinkMessage,
 };
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::MissedTickBehavior};
 use tracing::warn;
 
 use crate::{
     SandboxId, SteeringError,
     error::system,
-    link::Netlink,
+    link::{Netlink, name_of},
     steering::{Inner, blocking},
 };
 
@@ -35,8 +36,25 @@ pub(crate) fn spawn(inner: &Arc<Inner>) -> Result<JoinHandle<()>, SteeringError>
                 }
             }
         };
-        tokio::join!(connection, watching);
+        tokio::join!(connection, watching, reassert(&inner));
     }))
+}
+
+/// Looks after the order of the programs: the first that gives a verdict wins.
+async fn reassert(inner: &Arc<Inner>) {
+    let mut due = tokio::time::interval(REASSERT_EVERY);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        due.tick().await;
+        let own = Arc::clone(inner);
+        let looked = blocking(move || {
+            own.reassert();
+            Ok(())
+        });
+        if let Err(error) = looked.await {
+            warn!(%error, "could not look after the kernel programs");
+        }
+    }
 }
 
 /// Looks at every link, as events may have been missed.
@@ -56,19 +74,54 @@ async fn rescan(inner: &Arc<Inner>) {
 
 /// Reports the end of a served sandbox; one that nobody serves is freed.
 async fn ended(inner: &Arc<Inner>, ifindex: u32) {
-    let Some((id, _, served)) = inner.table().on_link(ifindex) else {
-        return;
-    };
-    if served {
+    let known = inner.table().on_link(ifindex);
+    if let Some((id, _, true)) = known {
         report(inner, id);
         return;
     }
     let own = Arc::clone(inner);
-    let freed = blocking(move || own.forget(&mut own.kernel(), id, ifindex)).await;
-    if let Err(error) = freed {
-        warn!(%error, sandbox = %id, "could not free an ended sandbox");
+    let freed = blocking(move || {
+        let mut kernel = own.kernel();
+        let Some((id, ..)) = known else {
+            // One whose sandbox was removed before, or none of ours.
+            kernel.programs.forget(ifindex);
+            return Ok(());
+        };
+        own.forget(&mut kernel, id, ifindex)
+    });
+    if let Err(error) = freed.await {
+        warn!(%error, link = ifindex, "could not free an ended sandbox");
     }
 }
+
+impl Inner {
+    /// Puts the programs of every link first again where they are not.
+    fn reassert(&self) {
+        let gate = self.instance_name().gate_link();
+        told(&gate, self.kernel().programs.reassert_gate(&gate));
+        let links = self.kernel().programs.links();
+        for ifindex in links {
+            let mut kernel = self.kernel();
+            // It may have ended since the list was made.
+            if kernel.programs.attached(ifindex) && name_of(ifindex).is_ok() {
+                let done = kernel.programs.reassert_sandbox(ifindex);
+                drop(kernel);
+                told(&ifindex, done);
+            }
+        }
+    }
+}
+
+fn told(link: &dyn Display, outcome: Result<bool, SteeringError>) {
+    match outcome {
+        Ok(false) => {}
+        Ok(true) => warn!(%link, "the kernel programs were not first or not pinned, now they are"),
+        Err(error) => warn!(%link, %error, "could not look after the kernel programs"),
+    }
+}
+
+/// How long somebody else's program can be in front of ours.
+const REASSERT_EVERY: Duration = Duration::from_millis(500);
 
 fn report(inner: &Inner, id: SandboxId) {
     inner

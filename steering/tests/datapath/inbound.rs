@@ -170,13 +170,13 @@ fn a_link_cannot_be_enrolled_twice() {
 }
 
 /// A sandbox whose link somebody else made.
-struct Pod {
-    sandbox: Sandbox,
-    ifindex: u32,
+pub(crate) struct Pod {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) ifindex: u32,
 }
 
 impl Pod {
-    fn new(link: &str) -> Self {
+    pub(crate) fn new(link: &str) -> Self {
         let sandbox = Sandbox::new();
         ip(&[
             "link",
@@ -233,7 +233,7 @@ impl Pod {
         Self { sandbox, ifindex }
     }
 
-    async fn enrol(&self, daemon: &Daemon) -> ersatz_steering::Enrolled {
+    pub(crate) async fn enrol(&self, daemon: &Daemon) -> ersatz_steering::Enrolled {
         daemon
             .steering
             .enrol_link(self.ifindex, pins())

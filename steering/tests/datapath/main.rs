@@ -14,6 +14,7 @@ mod crash;
 mod forged;
 mod frames;
 mod inbound;
+mod intruder;
 mod load;
 mod neighbours;
 mod node;

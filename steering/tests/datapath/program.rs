@@ -21,7 +21,8 @@ use crate::{
     node::Node,
 };
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ersatz-ebpf.o"));
+pub(crate) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ersatz-ebpf.o"));
 
 const NEXT: i32 = -1;
 const SHOT: i32 = 2;
