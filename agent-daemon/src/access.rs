@@ -2,7 +2,11 @@
 //!
 //! An intercepted connection leaves none of its own: each of its requests does.
 
-use std::{net::SocketAddr, sync::Arc, time::{Duration, Instant}};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ersatz_policy::{Authority, Host, Reason};
 
@@ -59,7 +63,9 @@ impl Access {
 
     /// From here on, requests are recorded one by one.
     pub(crate) fn intercepted(&self) {
-        self.node.metrics.accepted(self.protocol, Verdict::Allow, None);
+        self.node
+            .metrics
+            .accepted(self.protocol, Verdict::Allow, None);
     }
 
     pub(crate) fn passed(&self, moved: Moved) {

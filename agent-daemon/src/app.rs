@@ -100,7 +100,12 @@ impl Daemon {
         let directory = setup.steering.directory();
         let (steering, listeners) = Steering::start(setup.steering).await?;
         let metrics = Metrics::new();
-        let dialer = Dialer::new(resolver, vet, settings.limits.connect_timeout, metrics.clone());
+        let dialer = Dialer::new(
+            resolver,
+            vet,
+            settings.limits.connect_timeout,
+            metrics.clone(),
+        );
         let inner = Arc::new(Inner {
             instance,
             node: Arc::new(Node {
@@ -120,7 +125,11 @@ impl Daemon {
             workers: workers.len(),
             stop: CancellationToken::new(),
         });
-        let mut daemon = Self { inner, tasks: JoinSet::new(), workers };
+        let mut daemon = Self {
+            inner,
+            tasks: JoinSet::new(),
+            workers,
+        };
         daemon.listen(listeners)?;
         daemon.follow();
         daemon.observe(&directory, setup.admin).await?;
@@ -157,7 +166,12 @@ impl Daemon {
     }
 
     fn listen(&mut self, listeners: Listeners) -> anyhow::Result<()> {
-        let Inner { node, steering, stop, .. } = &*self.inner;
+        let Inner {
+            node,
+            steering,
+            stop,
+            ..
+        } = &*self.inner;
         let gate = Arc::new(Gate {
             node: node.clone(),
             steering: steering.clone(),
@@ -173,7 +187,10 @@ impl Daemon {
                 }
             });
         }
-        let zones = Arc::new(NodeZones { node: node.clone(), steering: steering.clone() });
+        let zones = Arc::new(NodeZones {
+            node: node.clone(),
+            steering: steering.clone(),
+        });
         let udp4 = UdpSocket::from_std(listeners.udp4)?;
         let udp6 = UdpSocket::from_std(listeners.udp6)?;
         let stop = stop.clone();
@@ -188,8 +205,10 @@ impl Daemon {
     /// Keeps secrets and policies fresh, and forgets sandboxes whose link is gone.
     fn follow(&mut self) {
         let inner = &self.inner;
-        self.tasks.spawn(inner.config.clone().follow(inner.stop.clone()));
-        self.tasks.spawn(inner.secrets.clone().watch(inner.stop.clone()));
+        self.tasks
+            .spawn(inner.config.clone().follow(inner.stop.clone()));
+        self.tasks
+            .spawn(inner.secrets.clone().watch(inner.stop.clone()));
         let (rebinding, stop) = (inner.clone(), inner.stop.clone());
         self.tasks.spawn(async move {
             let mut changes = rebinding.config.watch();
@@ -226,7 +245,9 @@ impl Inner {
         }
         let generation = self.next_generation();
         for (id, binding) in self.bindings().iter_mut() {
-            let Some(sandbox) = self.node.sandboxes.find(*id) else { continue };
+            let Some(sandbox) = self.node.sandboxes.find(*id) else {
+                continue;
+            };
             let bound = binding.bind(resources, self.secrets.clone(), generation);
             sandbox.rebind(bound.unwrap_or_else(|error| {
                 warn!(sandbox = %id, %error, "the sandbox has no policy any more: all is denied");

@@ -32,7 +32,10 @@ impl Binding {
         resources: &Resources,
     ) -> Result<Vec<(CredentialName, Source)>, LoadErrors> {
         let (_, granted) = resources.policy(self.policy.as_deref())?;
-        Ok(granted.into_iter().map(|granted| (granted.name, granted.source)).collect())
+        Ok(granted
+            .into_iter()
+            .map(|granted| (granted.name, granted.source))
+            .collect())
     }
 
     /// Compiles the policy and makes the stubs that are missing.
@@ -52,11 +55,17 @@ impl Binding {
                     Some(stub) => stub,
                     None => make(&credential.shape)?,
                 };
-                self.stubs.insert(credential.name.to_string(), stub.as_str().to_owned());
+                self.stubs
+                    .insert(credential.name.to_string(), stub.as_str().to_owned());
                 Ok((credential.name.clone(), stub))
             })
             .collect::<Result<Vec<(CredentialName, Stub)>, getrandom::Error>>()?;
-        Ok(Bound { generation, policy, stubs: Stubs::new(stubs), secrets })
+        Ok(Bound {
+            generation,
+            policy,
+            stubs: Stubs::new(stubs),
+            secrets,
+        })
     }
 }
 
@@ -64,19 +73,24 @@ impl Binding {
 pub(crate) fn environment(bound: &Bound) -> BTreeMap<String, String> {
     let variables = bound.policy.credentials().iter().filter_map(|credential| {
         let variable = credential.stub_env.as_ref()?;
-        Some((variable.to_string(), bound.stubs.get(&credential.name)?.as_str().to_owned()))
+        Some((
+            variable.clone(),
+            bound.stubs.get(&credential.name)?.as_str().to_owned(),
+        ))
     });
     variables.collect()
 }
 
 /// Everything that any policy of `resources` grants, to be read from its source.
-pub(crate) fn granted(
-    resources: &Resources,
-) -> Result<Vec<(CredentialName, Source)>, LoadErrors> {
+pub(crate) fn granted(resources: &Resources) -> Result<Vec<(CredentialName, Source)>, LoadErrors> {
     let mut all = BTreeMap::new();
     for name in resources.policy_names() {
         let (_, granted) = resources.policy(Some(name))?;
-        all.extend(granted.into_iter().map(|GrantedCredential { name, source }| (name, source)));
+        all.extend(
+            granted
+                .into_iter()
+                .map(|GrantedCredential { name, source }| (name, source)),
+        );
     }
     Ok(all.into_iter().collect())
 }
@@ -93,7 +107,12 @@ pub(crate) fn variables(sources: &[(CredentialName, Source)]) -> impl Iterator<I
 pub(crate) fn deny_all(name: &str, secrets: Arc<Secrets>, generation: u64) -> Bound {
     let policy = Policy::compile(name, Vec::new(), Vec::new())
         .expect("a policy without rules has nothing that could be wrong");
-    Bound { generation, policy, stubs: Stubs::new(Vec::new()), secrets }
+    Bound {
+        generation,
+        policy,
+        stubs: Stubs::new(Vec::new()),
+        secrets,
+    }
 }
 
 fn make(shape: &ersatz_policy::Shape) -> Result<Stub, getrandom::Error> {

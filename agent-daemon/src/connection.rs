@@ -55,7 +55,12 @@ pub(crate) struct Accepted {
 
 /// Serves one connection to its end.
 pub(crate) async fn serve_connection(node: Arc<Node>, accepted: Accepted) {
-    let Accepted { tcp, sandbox, dialled, worker } = accepted;
+    let Accepted {
+        tcp,
+        sandbox,
+        dialled,
+        worker,
+    } = accepted;
     let mut access = Access::begin(node.clone(), sandbox.clone(), dialled);
     let Some(_admitted) = sandbox.admit() else {
         reset(&tcp);
@@ -69,25 +74,42 @@ pub(crate) async fn serve_connection(node: Arc<Node>, accepted: Accepted) {
             dns::serve_tcp(&SandboxView { node, sandbox }, tcp).await;
             return Ok(None);
         }
-        let (bound, deadline) = (sandbox.bound_full(), Instant::now() + node.limits.handshake_timeout);
-        Stage { node, sandbox, bound, dialled, worker, deadline }.open(tcp, &mut access).await
+        let (bound, deadline) = (
+            sandbox.bound_full(),
+            Instant::now() + node.limits.handshake_timeout,
+        );
+        Stage {
+            node,
+            sandbox,
+            bound,
+            dialled,
+            worker,
+            deadline,
+        }
+        .open(tcp, &mut access)
+        .await
     });
     let opened = tokio::select! {
         () = closing.cancelled() => return,
         opened = opening => opened,
     };
     let ended = match opened {
-        Ok(Some(Served { session, stream: Downstream::Tls(stream) })) => {
-            served(serve(session, *stream).await)
-        }
-        Ok(Some(Served { session, stream: Downstream::Plain(stream) })) => {
-            served(serve(session, stream).await)
-        }
+        Ok(Some(Served {
+            session,
+            stream: Downstream::Tls(stream),
+        })) => served(serve(session, *stream).await),
+        Ok(Some(Served {
+            session,
+            stream: Downstream::Plain(stream),
+        })) => served(serve(session, stream).await),
         Ok(None) => Ok(()),
         Err(refused) => Err(refused),
     };
     if let Err(refused) = ended {
-        debug!(error = &refused as &dyn std::error::Error, "connection refused");
+        debug!(
+            error = &refused as &dyn std::error::Error,
+            "connection refused"
+        );
         access.refused(refused.reason());
     }
 }
@@ -120,7 +142,11 @@ impl Stage {
         if let Some(permit) = self.bound.policy.opaque(name.as_ref(), self.dialled) {
             return self.opaque(tcp, &permit, access).await.map(|()| None);
         }
-        if let Err(denied) = self.bound.policy.reaches(name.as_ref(), self.dialled.port()) {
+        if let Err(denied) = self
+            .bound
+            .policy
+            .reaches(name.as_ref(), self.dialled.port())
+        {
             access.host(denied.host.as_ref(), self.dialled.port());
             reset(&tcp);
             return Err(denied.into());
@@ -145,9 +171,10 @@ impl Stage {
         access.authority(&authority);
         match self.bound.policy.tls(name, self.dialled.port()) {
             Ok(Tls::Intercept(permit)) => self.intercept(hello, permit, access).await,
-            Ok(Tls::Passthrough(permit)) => {
-                self.passthrough(hello, &permit, access).await.map(|()| None)
-            }
+            Ok(Tls::Passthrough(permit)) => self
+                .passthrough(hello, &permit, access)
+                .await
+                .map(|()| None),
             Err(denied) => refuse_hello(hello, UNRECOGNIZED_NAME, denied.into()).await,
         }
     }
@@ -158,7 +185,10 @@ impl Stage {
         permit: InterceptPermit,
         access: &mut Access,
     ) -> Result<Option<Served>, Refused> {
-        let pool = self.sandbox.upstreams(self.worker).pool(permit.authority(), Transport::Tls);
+        let pool = self
+            .sandbox
+            .upstreams(self.worker)
+            .pool(permit.authority(), Transport::Tls);
         let Some(version) = choose(hello.offers, &pool).await else {
             return refuse_hello(hello, NO_APPLICATION_PROTOCOL, Refused::NoCommonVersion).await;
         };
@@ -179,26 +209,38 @@ impl Stage {
         access.intercepted();
         let session = Session {
             tls: tls_version(stream.get_ref().1),
-            route: Route::Tls { permit, generation: self.bound.generation, pool },
+            route: Route::Tls {
+                permit,
+                generation: self.bound.generation,
+                pool,
+            },
             node: self.node,
             sandbox: self.sandbox,
             worker: self.worker,
             version,
         };
-        Ok(Some(Served { session, stream: Downstream::Tls(Box::new(stream)) }))
+        Ok(Some(Served {
+            session,
+            stream: Downstream::Tls(Box::new(stream)),
+        }))
     }
 
     fn plaintext(self, stream: Socket, access: &mut Access) -> Served {
         access.intercepted();
         let session = Session {
             tls: None,
-            route: Route::Plaintext { port: self.dialled.port() },
+            route: Route::Plaintext {
+                port: self.dialled.port(),
+            },
             node: self.node,
             sandbox: self.sandbox,
             worker: self.worker,
             version: Version::H1,
         };
-        Served { session, stream: Downstream::Plain(stream) }
+        Served {
+            session,
+            stream: Downstream::Plain(stream),
+        }
     }
 
     /// Not decrypted: the name is ours to resolve and vet, the bytes are theirs.
@@ -209,14 +251,17 @@ impl Stage {
         access: &mut Access,
     ) -> Result<(), Refused> {
         let (dialing, idle) = (&self.sandbox.dialing, self.node.limits.idle_timeout);
-        let (mut upstream, remote) =
-            match dialing.dialer.tcp(dialing.sandbox, permit.authority()).await {
-                Ok(connected) => connected,
-                Err(error) => {
-                    reset(&hello.start.io.into_tcp());
-                    return Err(error.into());
-                }
-            };
+        let (mut upstream, remote) = match dialing
+            .dialer
+            .tcp(dialing.sandbox, permit.authority())
+            .await
+        {
+            Ok(connected) => connected,
+            Err(error) => {
+                reset(&hello.start.io.into_tcp());
+                return Err(error.into());
+            }
+        };
         access.connected(remote);
         let (mut sandbox, sent) = hello.start.io.hand_over(&mut upstream).await?;
         let moved = relay::join(&mut sandbox, &mut upstream, self.sandbox.closing(), idle).await;
@@ -259,10 +304,9 @@ async fn choose(offers: Offers, pool: &Pool) -> Option<Version> {
         (false, false) => None,
         (true, false) => Some(Version::H1),
         (h1, true) => match pool.learn().await {
-            Ok(Version::H2) => Some(Version::H2),
             Ok(Version::H1) => h1.then_some(Version::H1),
             Err(_) if h1 => Some(Version::H1),
-            Err(_) => Some(Version::H2),
+            Ok(Version::H2) | Err(_) => Some(Version::H2),
         },
     }
 }

@@ -104,7 +104,10 @@ fn first_bytes(seen: &[u8]) -> Option<First> {
     if H2_PREFACE.starts_with(seen) {
         return None;
     }
-    let token = seen.iter().take_while(|b| b.is_ascii_uppercase() || **b == b'-').count();
+    let token = seen
+        .iter()
+        .take_while(|b| b.is_ascii_uppercase() || **b == b'-')
+        .count();
     match seen.get(token) {
         Some(b' ') if token > 0 => Some(First::Http1),
         None if token <= LONGEST_METHOD => None,
@@ -126,12 +129,25 @@ async fn hello(socket: Socket) -> Result<Hello, DetectError> {
     };
     let offers = match hello.alpn() {
         Some(mut offered) => offered.by_ref().fold(
-            Offers { h1: false, h2: false },
-            |seen, alpn| Offers { h1: seen.h1 || alpn == ALPN_H1, h2: seen.h2 || alpn == ALPN_H2 },
+            Offers {
+                h1: false,
+                h2: false,
+            },
+            |seen, alpn| Offers {
+                h1: seen.h1 || alpn == ALPN_H1,
+                h2: seen.h2 || alpn == ALPN_H2,
+            },
         ),
-        None => Offers { h1: true, h2: false },
+        None => Offers {
+            h1: true,
+            h2: false,
+        },
     };
-    Ok(Hello { start, name, offers })
+    Ok(Hello {
+        start,
+        name,
+        offers,
+    })
 }
 
 #[cfg(test)]
@@ -157,7 +173,12 @@ mod tests {
             (b"\x00\x01", Some(First::Opaque)),
         ];
         for (seen, expected) in cases {
-            assert_eq!(first_bytes(seen), *expected, "{:?}", seen.escape_ascii().to_string());
+            assert_eq!(
+                first_bytes(seen),
+                *expected,
+                "{:?}",
+                seen.escape_ascii().to_string()
+            );
         }
     }
 }

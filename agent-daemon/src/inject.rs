@@ -7,7 +7,10 @@
 use aho_corasick::AhoCorasick;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::{BufMut as _, Bytes, BytesMut};
-use ersatz_policy::{BasicPart, CredentialName, InjectPermit, InterceptPermit, Placement, Reason, RequestPermit, Schemes, Stub};
+use ersatz_policy::{
+    BasicPart, CredentialName, InjectPermit, InterceptPermit, Placement, Reason, RequestPermit,
+    Schemes, Stub,
+};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION, request::Parts};
 use smallvec::SmallVec;
 use thiserror::Error;
@@ -62,17 +65,25 @@ impl Stubs {
         let patterns = by_credential.iter().map(|(_, stub)| stub.as_str());
         // A stub has 128 bits of randomness: the set is small, and building cannot overflow.
         let finder = AhoCorasick::builder().build(patterns).ok();
-        Self { by_credential, finder }
+        Self {
+            by_credential,
+            finder,
+        }
     }
 
     pub(crate) fn get(&self, credential: &CredentialName) -> Option<&Stub> {
-        self.by_credential.iter().find(|(name, _)| name == credential).map(|(_, stub)| stub)
+        self.by_credential
+            .iter()
+            .find(|(name, _)| name == credential)
+            .map(|(_, stub)| stub)
     }
 
     /// The credential whose stub stands in `text`, if one does.
     pub(crate) fn find(&self, text: &[u8]) -> Option<&CredentialName> {
         let found = self.finder.as_ref()?.find(text)?;
-        self.by_credential.get(found.pattern().as_usize()).map(|(name, _)| name)
+        self.by_credential
+            .get(found.pattern().as_usize())
+            .map(|(name, _)| name)
     }
 
     /// The credential whose stub stands in the head, raw, percent-encoded or inside Basic.
@@ -80,10 +91,21 @@ impl Stubs {
         if self.by_credential.is_empty() {
             return None;
         }
-        let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+        let target = head
+            .uri
+            .path_and_query()
+            .map_or("", |target| target.as_str());
         self.find(target.as_bytes())
-            .or_else(|| target.contains('%').then(|| self.find(&percent_decode(target)))?)
-            .or_else(|| head.headers.values().find_map(|value| self.find(value.as_bytes())))
+            .or_else(|| {
+                target
+                    .contains('%')
+                    .then(|| self.find(&percent_decode(target)))?
+            })
+            .or_else(|| {
+                head.headers
+                    .values()
+                    .find_map(|value| self.find(value.as_bytes()))
+            })
             .or_else(|| {
                 let mut values = head.headers.get_all(AUTHORIZATION).iter();
                 values.find_map(|value| self.find(&basic_payload(value)?))
@@ -101,10 +123,15 @@ pub(crate) fn swap(
 ) -> Result<Swaps, InjectError> {
     let mut swaps = Swaps::new();
     for injection in permit.injections() {
-        let Some(stub) = stubs.get(injection.credential()) else { continue };
+        let Some(stub) = stubs.get(injection.credential()) else {
+            continue;
+        };
         if swap_one(&injection, stub, secrets, &mut head.headers)? {
             let credential = injection.credential().clone();
-            swaps.push(Swap { credential, placement: injection.placement().to_string() });
+            swaps.push(Swap {
+                credential,
+                placement: injection.placement().to_string(),
+            });
         }
     }
     match stubs.find_in_head(head) {
@@ -116,7 +143,9 @@ pub(crate) fn swap(
 
 /// Makes sure that a request in plaintext carries no stub at all.
 pub(crate) fn forbid(stubs: &Stubs, head: &Parts) -> Result<(), InjectError> {
-    stubs.find_in_head(head).map_or(Ok(()), |_| Err(InjectError::Plaintext))
+    stubs
+        .find_in_head(head)
+        .map_or(Ok(()), |_| Err(InjectError::Plaintext))
 }
 
 fn swap_one(
@@ -130,14 +159,20 @@ fn swap_one(
         Placement::Basic(_) => &AUTHORIZATION,
     };
     let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(false) };
+    let Some(value) = values.next() else {
+        return Ok(false);
+    };
     let repeated = values.next().is_some();
-    let Some(found) = locate(permit.placement(), value, stub.as_str()) else { return Ok(false) };
+    let Some(found) = locate(permit.placement(), value, stub.as_str()) else {
+        return Ok(false);
+    };
     if repeated {
         return Err(InjectError::Malformed);
     }
     let secret = secrets.secret(permit.credential())?;
-    let real = found.with(secret.expose(permit)).ok_or(InjectError::Malformed)?;
+    let real = found
+        .with(secret.expose(permit))
+        .ok_or(InjectError::Malformed)?;
     if let Some(value) = headers.get_mut(name) {
         *value = real;
     }
@@ -149,8 +184,12 @@ enum Found {
     /// `prefix` and then the stub: a bare value, or one after its scheme.
     After(Bytes),
     /// Basic credentials, decoded; the other half is kept.
-    User { password: Vec<u8> },
-    Password { user: Vec<u8> },
+    User {
+        password: Vec<u8>,
+    },
+    Password {
+        user: Vec<u8>,
+    },
 }
 
 fn locate(placement: &Placement, value: &HeaderValue, stub: &str) -> Option<Found> {
@@ -165,12 +204,12 @@ fn locate(placement: &Placement, value: &HeaderValue, stub: &str) -> Option<Foun
             let (user, password) = decoded.split_at_checked(colon)?;
             let password = password.get(1..)?;
             match part {
-                BasicPart::User if user == stub.as_bytes() => {
-                    Some(Found::User { password: password.to_vec() })
-                }
-                BasicPart::Password if password == stub.as_bytes() => {
-                    Some(Found::Password { user: user.to_vec() })
-                }
+                BasicPart::User if user == stub.as_bytes() => Some(Found::User {
+                    password: password.to_vec(),
+                }),
+                BasicPart::Password if password == stub.as_bytes() => Some(Found::Password {
+                    user: user.to_vec(),
+                }),
                 _ => None,
             }
         }

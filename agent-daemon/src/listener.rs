@@ -61,24 +61,47 @@ impl Gate {
 
     fn deal(&self, tcp: TcpStream, peer: IpAddr, worker: usize) {
         let Some(sandbox) = self.identify(peer) else {
-            self.node.metrics.accepted(Protocol::Tcp, Verdict::Deny, Some(Reason::SandboxUnknown));
+            self.node
+                .metrics
+                .accepted(Protocol::Tcp, Verdict::Deny, Some(Reason::SandboxUnknown));
             return reset(&tcp);
         };
-        let Ok(dialled) = tcp.local_addr() else { return };
+        let Ok(dialled) = tcp.local_addr() else {
+            return;
+        };
         if let Err(error) = tcp.set_nodelay(true) {
             debug!(%error, "cannot switch off delayed sending");
         }
-        let Some(handle) = self.workers.get(worker) else { return };
+        let Some(handle) = self.workers.get(worker) else {
+            return;
+        };
         let node = self.node.clone();
         if worker == 0 {
-            handle.spawn(serve_connection(node, Accepted { tcp, sandbox, dialled, worker }));
+            handle.spawn(serve_connection(
+                node,
+                Accepted {
+                    tcp,
+                    sandbox,
+                    dialled,
+                    worker,
+                },
+            ));
             return;
         }
         // The socket moves to the other worker's reactor.
         let Ok(tcp) = tcp.into_std() else { return };
         handle.spawn(async move {
             if let Ok(tcp) = TcpStream::from_std(tcp) {
-                serve_connection(node, Accepted { tcp, sandbox, dialled, worker }).await;
+                serve_connection(
+                    node,
+                    Accepted {
+                        tcp,
+                        sandbox,
+                        dialled,
+                        worker,
+                    },
+                )
+                .await;
             }
         });
     }
@@ -92,5 +115,8 @@ impl Gate {
 /// Errors of one connection that is already gone (accept(2), "Error handling").
 fn is_of_peer(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, NotConnected};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | NotConnected)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | Interrupted | NotConnected
+    )
 }

@@ -45,7 +45,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("ersatzd: cannot start: {error}");
@@ -60,7 +63,11 @@ fn main() -> ExitCode {
         log.flush().await;
         ended
     });
-    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if ended.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 async fn serve(arguments: Arguments) -> anyhow::Result<()> {
@@ -92,5 +99,8 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     let _ = serving.await;
     // A client that finds no socket tries again until the next daemon is there.
     let _ = std::fs::remove_file(control::SOCKET);
-    Arc::into_inner(daemon).context("the daemon is still in use")?.stop().await
+    Arc::into_inner(daemon)
+        .context("the daemon is still in use")?
+        .stop()
+        .await
 }

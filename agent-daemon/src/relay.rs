@@ -25,7 +25,10 @@ pub(crate) struct Moved {
 impl Moved {
     /// Adds what was sent up before the relay began.
     pub(crate) fn after(self, sent: u64) -> Self {
-        Self { up: self.up + sent, ..self }
+        Self {
+            up: self.up + sent,
+            ..self
+        }
     }
 }
 
@@ -44,11 +47,26 @@ where
     let (mut from_sandbox, mut to_sandbox) = tokio::io::split(sandbox);
     let (mut from_upstream, mut to_upstream) = tokio::io::split(upstream);
     let mut moved = Moved::default();
-    let active = Activity { begin: Instant::now(), last: AtomicU64::new(0) };
+    let active = Activity {
+        begin: Instant::now(),
+        last: AtomicU64::new(0),
+    };
     let both = async {
         tokio::try_join!(
-            copy(&mut from_sandbox, &mut to_upstream, &mut moved.up, &active, idle),
-            copy(&mut from_upstream, &mut to_sandbox, &mut moved.down, &active, idle),
+            copy(
+                &mut from_sandbox,
+                &mut to_upstream,
+                &mut moved.up,
+                &active,
+                idle
+            ),
+            copy(
+                &mut from_upstream,
+                &mut to_sandbox,
+                &mut moved.down,
+                &active,
+                idle
+            ),
         )
     };
     tokio::select! {
@@ -72,7 +90,8 @@ impl Activity {
 
     fn now(&self) {
         let since = self.begin.elapsed().as_millis();
-        self.last.store(u64::try_from(since).unwrap_or(u64::MAX), Relaxed);
+        self.last
+            .store(u64::try_from(since).unwrap_or(u64::MAX), Relaxed);
     }
 }
 
@@ -112,7 +131,7 @@ where
 mod tests {
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     #[tokio::test]
     async fn moves_both_ways_and_passes_half_close_on() {
@@ -157,6 +176,9 @@ mod tests {
         let (mut far, _upstream) = tokio::io::duplex(64);
         let closing = CancellationToken::new();
         closing.cancel();
-        assert_eq!(join(&mut near, &mut far, &closing, LONG).await, Moved::default());
+        assert_eq!(
+            join(&mut near, &mut far, &closing, LONG).await,
+            Moved::default()
+        );
     }
 }

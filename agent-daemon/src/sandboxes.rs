@@ -78,7 +78,9 @@ impl Sandbox {
             leaves,
             names: Synthetic::new(),
             dns_limits: Limits::new(),
-            upstreams: (0..workers).map(|_| Upstreams::new(dialing.clone())).collect(),
+            upstreams: (0..workers)
+                .map(|_| Upstreams::new(dialing.clone()))
+                .collect(),
             dialing,
             bound: ArcSwap::from_pointee(bound),
             refusals: Refusals::default(),
@@ -107,7 +109,9 @@ impl Sandbox {
     /// The upstream connections that live on `worker`.
     pub(crate) fn upstreams(&self, worker: usize) -> &Upstreams {
         let last = self.upstreams.len().saturating_sub(1);
-        self.upstreams.get(worker.min(last)).expect("a daemon has at least one worker")
+        self.upstreams
+            .get(worker.min(last))
+            .expect("a daemon has at least one worker")
     }
 
     /// How many upstream connections are held open for later requests.
@@ -145,22 +149,38 @@ pub(crate) struct Sandboxes(RwLock<HashMap<SandboxId, Arc<Sandbox>>>);
 
 impl Sandboxes {
     pub(crate) fn find(&self, id: SandboxId) -> Option<Arc<Sandbox>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .cloned()
     }
 
     pub(crate) fn insert(&self, sandbox: Arc<Sandbox>) {
         let id = sandbox.id;
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id, sandbox);
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, sandbox);
     }
 
     /// Takes a sandbox out and ends its connections.
     pub(crate) fn remove(&self, id: SandboxId) -> Option<Arc<Sandbox>> {
-        let gone = self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&id)?;
+        let gone = self
+            .0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id)?;
         gone.closing.cancel();
         Some(gone)
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Sandbox>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 }

@@ -37,12 +37,22 @@ pub(crate) struct Socket {
 
 impl Socket {
     pub(crate) fn new(tcp: TcpStream) -> Self {
-        Self { tcp, ahead: Vec::new(), at: 0, keep: false }
+        Self {
+            tcp,
+            ahead: Vec::new(),
+            at: 0,
+            keep: false,
+        }
     }
 
     /// One whose bytes are all kept until [`Socket::settle`].
     pub(crate) fn recording(tcp: TcpStream) -> Self {
-        Self { tcp, ahead: Vec::with_capacity(FIRST_READ), at: 0, keep: true }
+        Self {
+            tcp,
+            ahead: Vec::with_capacity(FIRST_READ),
+            at: 0,
+            keep: true,
+        }
     }
 
     /// Waits for more bytes without reading them; gives how many came, 0 at the end.
@@ -107,7 +117,9 @@ impl AsyncRead for Socket {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut piece = ReadBuf::new(scratch);
             ready!(Pin::new(&mut this.tcp).poll_read(cx, &mut piece))?;
-            let (taken, rest) = piece.filled().split_at(piece.filled().len().min(buf.remaining()));
+            let (taken, rest) = piece
+                .filled()
+                .split_at(piece.filled().len().min(buf.remaining()));
             buf.put_slice(taken);
             if this.keep {
                 this.ahead.extend_from_slice(taken);
@@ -177,7 +189,12 @@ mod tests {
             }
         }
         writing.await.expect("joined").expect("written");
-        assert!(seen == expected, "{} of {} bytes", seen.len(), expected.len());
+        assert!(
+            seen == expected,
+            "{} of {} bytes",
+            seen.len(),
+            expected.len()
+        );
         assert_eq!(far.ahead.capacity(), 0, "an idle connection holds nothing");
     }
 

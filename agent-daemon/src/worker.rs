@@ -39,7 +39,10 @@ impl Workers {
 
     /// Where to spawn what shall live on worker `index`, counted round.
     pub(crate) fn handles(&self) -> Vec<Handle> {
-        self.threads.iter().map(|worker| worker.handle.clone()).collect()
+        self.threads
+            .iter()
+            .map(|worker| worker.handle.clone())
+            .collect()
     }
 }
 
@@ -48,11 +51,17 @@ impl Worker {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::Builder::new().name(format!("ersatz-worker-{index}")).spawn(move || {
-            // Ends when the sender is dropped as well.
-            let _ = runtime.block_on(stopped);
-        })?;
-        Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
+        let thread = thread::Builder::new()
+            .name(format!("ersatz-worker-{index}"))
+            .spawn(move || {
+                // Ends when the sender is dropped as well.
+                let _ = runtime.block_on(stopped);
+            })?;
+        Ok(Self {
+            handle,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 }
 

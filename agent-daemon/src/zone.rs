@@ -22,7 +22,10 @@ pub(crate) struct NodeZones {
 impl Zones for NodeZones {
     fn sandbox(&self, peer: IpAddr) -> Option<Arc<dyn View>> {
         let sandbox = self.node.sandboxes.find(self.steering.identify(peer)?)?;
-        Some(Arc::new(SandboxView { node: self.node.clone(), sandbox }))
+        Some(Arc::new(SandboxView {
+            node: self.node.clone(),
+            sandbox,
+        }))
     }
 }
 
@@ -51,6 +54,7 @@ impl View for SandboxView {
             Reason::RequestMalformed => DnsVerdict::Malformed,
             _ => DnsVerdict::Refused,
         });
+        let name = name.strip_suffix('.').unwrap_or(name);
         self.sandbox.refusals.note(reason, name);
         self.node.audit.record(&Record {
             id: RecordId::next(),

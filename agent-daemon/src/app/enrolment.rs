@@ -126,17 +126,23 @@ impl Enrol for Daemon {
         request: EnrolRequest,
         netns: OwnedFd,
     ) -> Result<(SandboxHandle, Enrolled), Refusal> {
-        self.inner.enrol(request, netns).await.map_err(|error| Refusal {
-            reason: error.reason().to_owned(),
-            message: chain(&error),
-        })
+        self.inner
+            .enrol(request, netns)
+            .await
+            .map_err(|error| Refusal {
+                reason: error.reason().to_owned(),
+                message: chain(&error),
+            })
     }
 }
 
 /// An error with all its causes, on one line.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = successors(Some(error), |error| Error::source(*error));
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 impl Inner {
@@ -145,8 +151,18 @@ impl Inner {
         request: EnrolRequest,
         netns: OwnedFd,
     ) -> Result<(SandboxHandle, Enrolled), EnrolError> {
-        let EnrolRequest { name, policy, resources, env, stubs } = request;
-        let adopt = if stubs.is_empty() { Adopt::Never } else { Adopt::IfKnown };
+        let EnrolRequest {
+            name,
+            policy,
+            resources,
+            env,
+            stubs,
+        } = request;
+        let adopt = if stubs.is_empty() {
+            Adopt::Never
+        } else {
+            Adopt::IfKnown
+        };
         let mut binding = Binding { policy, stubs };
         let fresh = CancellationToken::new();
         let own = resources.is_none();
@@ -188,7 +204,11 @@ impl Inner {
     }
 
     fn sandbox(&self, id: SandboxId, name: &str, bound: Bound, leaves: Leaves) -> Sandbox {
-        let subject = Subject { name, epoch: id.epoch(), ..Subject::default() };
+        let subject = Subject {
+            name,
+            epoch: id.epoch(),
+            ..Subject::default()
+        };
         let dialing = Dialing {
             dialer: self.dialer.clone(),
             sandbox: SandboxKey(u64::from(id.epoch()) << 16 | u64::from(id.slot())),
@@ -196,7 +216,15 @@ impl Inner {
         };
         let connections = self.node.limits.connections_per_sandbox as usize;
         let tag = SandboxTag::new(&subject);
-        Sandbox::new(id, tag, bound, leaves, Arc::new(dialing), self.workers, connections)
+        Sandbox::new(
+            id,
+            tag,
+            bound,
+            leaves,
+            Arc::new(dialing),
+            self.workers,
+            connections,
+        )
     }
 
     /// Cuts a sandbox's connections, and then takes its identity away. A daemon that is ending
@@ -205,7 +233,9 @@ impl Inner {
         if self.stop.is_cancelled() {
             return;
         }
-        let Some(sandbox) = self.node.sandboxes.remove(id) else { return };
+        let Some(sandbox) = self.node.sandboxes.remove(id) else {
+            return;
+        };
         self.bindings().remove(&id);
         self.dialer.forget(sandbox.dialing.sandbox);
         self.node.metrics.sandboxes.dec();

@@ -25,33 +25,68 @@ impl Daemon {
             readiness.holds(condition);
         }
         let (config, told) = (self.inner.config.clone(), readiness.clone());
-        self.tasks.spawn(self.inner.stop.clone().run_until_cancelled_owned(async move {
-            let mut looks = tokio::time::interval(CONFIG_LOOKS);
-            loop {
-                looks.tick().await;
-                match config.problem() {
-                    None => told.holds(Condition::Config),
-                    Some(problem) => told.lacks(Condition::Config, problem.to_string()),
-                }
-            }
-        }).map(drop));
+        self.tasks.spawn(
+            self.inner
+                .stop
+                .clone()
+                .run_until_cancelled_owned(async move {
+                    let mut looks = tokio::time::interval(CONFIG_LOOKS);
+                    loop {
+                        looks.tick().await;
+                        match config.problem() {
+                            None => told.holds(Condition::Config),
+                            Some(problem) => told.lacks(Condition::Config, problem.to_string()),
+                        }
+                    }
+                })
+                .map(drop),
+        );
         let inner = self.inner.clone();
         let scrape = move || {
             let sandboxes = inner.node.sandboxes.all();
             let leaves: usize = sandboxes.iter().map(|sandbox| sandbox.leaves.len()).sum();
-            inner.node.metrics.leaf_cache_size.set(i64::try_from(leaves).unwrap_or(i64::MAX));
-            let idle: usize = sandboxes.iter().map(|sandbox| sandbox.idle_upstreams()).sum();
-            inner.node.metrics.upstream_idle.set(i64::try_from(idle).unwrap_or(i64::MAX));
-            let unavailable = inner.secrets.conditions().iter().filter(|c| !c.ready).count();
-            inner.node.metrics.secrets_unavailable.set(i64::try_from(unavailable).unwrap_or(0));
+            inner
+                .node
+                .metrics
+                .leaf_cache_size
+                .set(i64::try_from(leaves).unwrap_or(i64::MAX));
+            let idle: usize = sandboxes
+                .iter()
+                .map(|sandbox| sandbox.idle_upstreams())
+                .sum();
+            inner
+                .node
+                .metrics
+                .upstream_idle
+                .set(i64::try_from(idle).unwrap_or(i64::MAX));
+            let unavailable = inner
+                .secrets
+                .conditions()
+                .iter()
+                .filter(|c| !c.ready)
+                .count();
+            inner
+                .node
+                .metrics
+                .secrets_unavailable
+                .set(i64::try_from(unavailable).unwrap_or(0));
             Scraped {
-                drops: inner.steering.drops().into_iter().map(|(r, n)| (r.as_str(), n)).collect(),
+                drops: inner
+                    .steering
+                    .drops()
+                    .into_iter()
+                    .map(|(r, n)| (r.as_str(), n))
+                    .collect(),
                 audit_lost: inner.node.audit.lost(),
                 log_lost: logging::lost(),
             }
         };
         let metrics = self.inner.node.metrics.clone();
-        let admin = Arc::new(Admin { metrics, readiness, scrape: Box::new(scrape) });
+        let admin = Arc::new(Admin {
+            metrics,
+            readiness,
+            scrape: Box::new(scrape),
+        });
         let listeners = admin::Listeners::bind(&directory.join("admin.sock"), port).await?;
         let stop = self.inner.stop.clone();
         self.tasks.spawn(async move {

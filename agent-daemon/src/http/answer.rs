@@ -56,7 +56,12 @@ impl Refusal {
     }
 
     /// The answer: status, `x-ersatz-reason`, and the same with a hint as JSON.
-    pub(super) fn answer(self, policy: &str, host: &str, exchange: Arc<Exchange>) -> Response<Reply> {
+    pub(super) fn answer(
+        self,
+        policy: &str,
+        host: &str,
+        exchange: Arc<Exchange>,
+    ) -> Response<Reply> {
         let reason = self.reason();
         if let Self::Upstream(error) = &self {
             debug!(error = error as &dyn std::error::Error, "upstream failed");
@@ -73,7 +78,10 @@ impl Refusal {
         let mut response = Response::new(Reply::own(Bytes::from(body.to_string()), exchange));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
         headers.insert(REASON.clone(), HeaderValue::from_static(reason.as_str()));
         response
     }

@@ -48,7 +48,10 @@ pub(crate) fn of_request(head: &Parts, scheme: &Scheme) -> Result<Authority, Aut
         None => None,
     };
     let mut hosts = head.headers.get_all(HOST).iter();
-    let in_host = hosts.next().map(|host| parse(host.as_bytes())).transpose()?;
+    let in_host = hosts
+        .next()
+        .map(|host| parse(host.as_bytes()))
+        .transpose()?;
     if hosts.next().is_some() {
         return Err(AuthorityError::Malformed);
     }
@@ -64,7 +67,11 @@ pub(crate) fn of_request(head: &Parts, scheme: &Scheme) -> Result<Authority, Aut
 /// As [`of_request`], and equal to what the connection was opened for.
 pub(crate) fn of_connection(head: &Parts, connection: &Authority) -> Result<(), AuthorityError> {
     let authority = of_request(head, &Scheme::HTTPS)?;
-    if authority == *connection { Ok(()) } else { Err(AuthorityError::Mismatch) }
+    if authority == *connection {
+        Ok(())
+    } else {
+        Err(AuthorityError::Mismatch)
+    }
 }
 
 #[cfg(test)]
@@ -79,7 +86,10 @@ mod tests {
         for host in hosts {
             request = request.header(HOST, *host);
         }
-        of_connection(&request.body(()).expect("a request").into_parts().0, &connection)
+        of_connection(
+            &request.body(()).expect("a request").into_parts().0,
+            &connection,
+        )
     }
 
     #[test]

@@ -52,18 +52,34 @@ impl Body for Outgoing {
 /// The body of an answer on its way to the sandbox.
 pub(crate) enum Reply {
     /// An upstream's. The connection it comes from goes back to its pool when it is read whole.
-    Upstream { inner: Incoming, exchange: Arc<Exchange>, lease: Option<Lease>, ended: bool },
+    Upstream {
+        inner: Incoming,
+        exchange: Arc<Exchange>,
+        lease: Option<Lease>,
+        ended: bool,
+    },
     /// One of our own, whole.
-    Own { rest: Option<Bytes>, exchange: Arc<Exchange> },
+    Own {
+        rest: Option<Bytes>,
+        exchange: Arc<Exchange>,
+    },
 }
 
 impl Reply {
     pub(super) fn upstream(inner: Incoming, exchange: Arc<Exchange>, lease: Lease) -> Self {
-        Self::Upstream { inner, exchange, lease: Some(lease), ended: false }
+        Self::Upstream {
+            inner,
+            exchange,
+            lease: Some(lease),
+            ended: false,
+        }
     }
 
     pub(super) fn own(body: Bytes, exchange: Arc<Exchange>) -> Self {
-        Self::Own { rest: (!body.is_empty()).then_some(body), exchange }
+        Self::Own {
+            rest: (!body.is_empty()).then_some(body),
+            exchange,
+        }
     }
 }
 
@@ -76,7 +92,12 @@ impl Body for Reply {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
-            Self::Upstream { inner, exchange, ended, .. } => {
+            Self::Upstream {
+                inner,
+                exchange,
+                ended,
+                ..
+            } => {
                 let frame = ready!(Pin::new(inner).poll_frame(cx));
                 match &frame {
                     Some(Ok(frame)) => exchange.count_out(data_len(frame)),
@@ -102,14 +123,21 @@ impl Body for Reply {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Upstream { inner, .. } => inner.size_hint(),
-            Self::Own { rest, .. } => SizeHint::with_exact(rest.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Own { rest, .. } => {
+                SizeHint::with_exact(rest.as_ref().map_or(0, Bytes::len) as u64)
+            }
         }
     }
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if let Self::Upstream { inner, lease, ended, .. } = self
+        if let Self::Upstream {
+            inner,
+            lease,
+            ended,
+            ..
+        } = self
             && (*ended || inner.is_end_stream())
             && let Some(lease) = lease.take()
         {

@@ -89,7 +89,8 @@ impl Exchange {
     pub(super) fn refused(&self, reason: Reason) {
         let _ = self.reason.set(reason);
         // An upstream that fails was allowed all the same.
-        self.denied.store(reason.fault() != Fault::Upstream, Relaxed);
+        self.denied
+            .store(reason.fault() != Fault::Upstream, Relaxed);
     }
 
     /// The upstream broke off in the middle of its answer.
@@ -99,7 +100,8 @@ impl Exchange {
 
     /// The host that the request is for, as far as it is known.
     pub(super) fn host(&self) -> String {
-        self.authority().map_or_else(String::new, |authority| authority.host().to_string())
+        self.authority()
+            .map_or_else(String::new, |authority| authority.host().to_string())
     }
 
     pub(super) fn idle(&self) -> Duration {
@@ -120,15 +122,26 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let Session { node, sandbox, version, tls, .. } = &*self.session;
+        let Session {
+            node,
+            sandbox,
+            version,
+            tls,
+            ..
+        } = &*self.session;
         let reason = self.reason.get().copied();
         let status = Some(self.status.load(Relaxed)).filter(|status| *status != 0);
         let swaps = self.swaps.get().map_or(&[][..], |swaps| swaps);
         let credentials: SmallVec<[audit::Swap<'_>; 1]> = swaps
             .iter()
-            .map(|swap| audit::Swap { name: swap.credential.as_str(), placement: &swap.placement })
+            .map(|swap| audit::Swap {
+                name: swap.credential.as_str(),
+                placement: &swap.placement,
+            })
             .collect();
-        let authority = self.authority().map_or_else(String::new, ToString::to_string);
+        let authority = self
+            .authority()
+            .map_or_else(String::new, ToString::to_string);
         if let Some(reason) = reason {
             sandbox.refusals.note(reason, &authority);
         }
@@ -140,13 +153,20 @@ impl Drop for Exchange {
             authority: &authority,
             path: self.uri.path(),
             status,
-            verdict: if self.denied.load(Relaxed) { audit::Verdict::Deny } else { audit::Verdict::Allow },
+            verdict: if self.denied.load(Relaxed) {
+                audit::Verdict::Deny
+            } else {
+                audit::Verdict::Allow
+            },
             reason,
             credentials: &credentials,
             bytes_in: self.bytes_in.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
             started: self.started,
-            upstream_time: self.answered.get().map(|at| at.duration_since(self.started)),
+            upstream_time: self
+                .answered
+                .get()
+                .map(|at| at.duration_since(self.started)),
             upstream: self.remote.get().copied(),
             tls: *tls,
         };

@@ -66,14 +66,21 @@ fn strip(headers: &mut HeaderMap, goes: impl Fn(&HeaderName, &HeaderValue) -> bo
 
 /// Whether a request asks for a WebSocket (RFC 6455 §4.1).
 pub(super) fn wants_websocket(headers: &HeaderMap) -> bool {
-    let Some(upgrade) = headers.get(UPGRADE) else { return false };
+    let Some(upgrade) = headers.get(UPGRADE) else {
+        return false;
+    };
     upgrade.as_bytes().eq_ignore_ascii_case(b"websocket")
-        && headers.get_all(CONNECTION).iter().any(|value| names_upgrade(value.as_bytes()))
+        && headers
+            .get_all(CONNECTION)
+            .iter()
+            .any(|value| names_upgrade(value.as_bytes()))
         && !headers.contains_key(TRANSFER_ENCODING)
 }
 
 fn names_upgrade(value: &[u8]) -> bool {
-    value.split(|b| *b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+    value
+        .split(|b| *b == b',')
+        .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
 }
 
 #[cfg(test)]
@@ -103,7 +110,10 @@ mod tests {
             ("x-last", "1"),
         ]);
         strip_request(&mut headers, false);
-        assert_eq!(names(&headers), ["host", "authorization", "accept", "x-last"]);
+        assert_eq!(
+            names(&headers),
+            ["host", "authorization", "accept", "x-last"]
+        );
     }
 
     #[test]
@@ -126,7 +136,10 @@ mod tests {
             ("connection", "keep-alive, Upgrade"),
             ("upgrade", "WebSocket"),
         ])));
-        assert!(!wants_websocket(&map(&[("connection", "upgrade"), ("upgrade", "h2c")])));
+        assert!(!wants_websocket(&map(&[
+            ("connection", "upgrade"),
+            ("upgrade", "h2c")
+        ])));
         assert!(!wants_websocket(&map(&[("upgrade", "websocket")])));
     }
 }

@@ -49,7 +49,7 @@ const MAX_STREAMS: u32 = 128;
 const MAX_PENDING_RESETS: usize = 20;
 const MAX_OWN_RESETS: usize = 64;
 /// A silent HTTP/2 client is asked whether it still lives, and given up when it says nothing.
-const PING_AFTER: Duration = Duration::from_secs(60);
+const PING_AFTER: Duration = Duration::from_mins(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One connection of a sandbox, as long as it speaks HTTP.
@@ -67,7 +67,11 @@ pub(crate) struct Session {
 /// Where the requests of a connection may go.
 pub(crate) enum Route {
     /// TLS: to the one authority that the connection was decided for.
-    Tls { permit: InterceptPermit, generation: u64, pool: Arc<Pool> },
+    Tls {
+        permit: InterceptPermit,
+        generation: u64,
+        pool: Arc<Pool>,
+    },
     /// Plaintext: to whatever authority each request names and policy allows at this port.
     Plaintext { port: u16 },
 }
@@ -86,11 +90,17 @@ where
     match version {
         Version::H1 => {
             let connection = Box::pin(h1().serve_connection(stream, service).with_upgrades());
-            closing.run_until_cancelled(connection).await.unwrap_or(Ok(()))
+            closing
+                .run_until_cancelled(connection)
+                .await
+                .unwrap_or(Ok(()))
         }
         Version::H2 => {
             let connection = Box::pin(h2().serve_connection(stream, service));
-            closing.run_until_cancelled(connection).await.unwrap_or(Ok(()))
+            closing
+                .run_until_cancelled(connection)
+                .await
+                .unwrap_or(Ok(()))
         }
     }
 }
@@ -158,17 +168,24 @@ async fn forward(
     let downstream = websocket.then(|| hyper::upgrade::on(&mut request));
 
     let answer = pool.send(session.version, request);
-    let Answer { mut response, remote, lease } =
-        time::timeout(session.node.limits.idle_timeout, answer)
-            .await
-            .map_err(|_| UpstreamError::Timeout)??;
+    let Answer {
+        mut response,
+        remote,
+        lease,
+    } = time::timeout(session.node.limits.idle_timeout, answer)
+        .await
+        .map_err(|_| UpstreamError::Timeout)??;
 
     exchange.answered(response.status(), Some(remote));
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     fields::strip_response(response.headers_mut(), switched);
     match downstream {
         Some(downstream) if switched => {
-            upgrade::join(downstream, hyper::upgrade::on(&mut response), exchange.clone());
+            upgrade::join(
+                downstream,
+                hyper::upgrade::on(&mut response),
+                exchange.clone(),
+            );
         }
         None if switched => return Err(UpstreamError::Unasked.into()),
         _ => {}
@@ -178,14 +195,14 @@ async fn forward(
 
 /// From the head of a request to the pool that it may go to: one authority, allowed by policy,
 /// with its stubs swapped. The policy is asked anew when it changed since the connection began.
-fn decide(
-    session: &Session,
-    exchange: &Exchange,
-    head: &mut Parts,
-) -> Result<Arc<Pool>, Refusal> {
+fn decide(session: &Session, exchange: &Exchange, head: &mut Parts) -> Result<Arc<Pool>, Refusal> {
     let bound = session.sandbox.bound();
     match &session.route {
-        Route::Tls { permit, pool, generation } if *generation == bound.generation => {
+        Route::Tls {
+            permit,
+            pool,
+            generation,
+        } if *generation == bound.generation => {
             intercepted(permit, &bound, exchange, head)?;
             Ok(pool.clone())
         }
@@ -211,7 +228,13 @@ fn intercepted(
 ) -> Result<(), Refusal> {
     authority::of_connection(head, permit.authority())?;
     let request = permit.request(head.method.as_str(), head.uri.path())?;
-    exchange.swapped(inject::swap(permit, &request, &bound.stubs, &bound.secrets, head)?);
+    exchange.swapped(inject::swap(
+        permit,
+        &request,
+        &bound.stubs,
+        &bound.secrets,
+        head,
+    )?);
     Ok(())
 }
 
@@ -230,7 +253,10 @@ fn in_plaintext(
     if authority.port() != port {
         return Err(AuthorityError::Mismatch.into());
     }
-    bound.policy.plaintext(name, port)?.request(head.method.as_str(), head.uri.path())?;
+    bound
+        .policy
+        .plaintext(name, port)?
+        .request(head.method.as_str(), head.uri.path())?;
     inject::forbid(&bound.stubs, head)?;
     Ok(authority)
 }

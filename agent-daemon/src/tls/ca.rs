@@ -92,15 +92,28 @@ impl Ca {
         let issuer = Issuer::new(ca_params(), key);
         let mut serial_prefix = [0; 8];
         getrandom::fill(&mut serial_prefix)?;
-        Ok(Self { issuer, der, not_after, serials: AtomicU64::new(1), serial_prefix })
+        Ok(Self {
+            issuer,
+            der,
+            not_after,
+            serials: AtomicU64::new(1),
+            serial_prefix,
+        })
     }
 
     /// The authority's certificate, PEM, as it goes into a sandbox's trust bundle.
     pub(crate) fn pem(&self) -> String {
         use base64::{Engine as _, prelude::BASE64_STANDARD};
         let text = BASE64_STANDARD.encode(&self.der);
-        let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
-        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+        let lines: Vec<_> = text
+            .as_bytes()
+            .chunks(64)
+            .map(String::from_utf8_lossy)
+            .collect();
+        format!(
+            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+            lines.join("\n")
+        )
     }
 
     /// Mints a certificate for `name` and for nothing else, on the public part of `key`.
@@ -114,7 +127,9 @@ impl Ca {
         params.distinguished_name = DistinguishedName::new();
         // RFC 5280 bounds a common name to 64 characters; the SAN is what clients read.
         if name.as_str().len() <= 64 {
-            params.distinguished_name.push(DnType::CommonName, name.as_str());
+            params
+                .distinguished_name
+                .push(DnType::CommonName, name.as_str());
         }
         params.subject_alt_names = vec![SanType::DnsName(name.as_str().try_into()?)];
         params.is_ca = IsCa::ExplicitNoCa;
@@ -140,8 +155,12 @@ impl Ca {
 fn ca_params() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "ersatz sandbox CA");
-    params.distinguished_name.push(DnType::OrganizationName, "ersatz");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "ersatz sandbox CA");
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "ersatz");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
@@ -194,11 +213,27 @@ mod tests {
         let key = leaf_key().expect("a key");
         let der = ca.mint(&name("api.example.com"), &key).expect("a leaf");
         let (_, leaf) = X509Certificate::from_der(&der).expect("DER");
-        let san = leaf.subject_alternative_name().expect("parsed").expect("present");
-        assert_eq!(san.value.general_names, [GeneralName::DNSName("api.example.com")]);
-        let ids: Vec<_> = leaf.extensions().iter().map(|e| e.oid.to_id_string()).collect();
-        assert!(ids.contains(&"2.5.29.14".into()), "subject key identifier in {ids:?}");
-        assert!(ids.contains(&"2.5.29.35".into()), "authority key identifier in {ids:?}");
+        let san = leaf
+            .subject_alternative_name()
+            .expect("parsed")
+            .expect("present");
+        assert_eq!(
+            san.value.general_names,
+            [GeneralName::DNSName("api.example.com")]
+        );
+        let ids: Vec<_> = leaf
+            .extensions()
+            .iter()
+            .map(|e| e.oid.to_id_string())
+            .collect();
+        assert!(
+            ids.contains(&"2.5.29.14".into()),
+            "subject key identifier in {ids:?}"
+        );
+        assert!(
+            ids.contains(&"2.5.29.35".into()),
+            "authority key identifier in {ids:?}"
+        );
         assert!(!leaf.is_ca());
     }
 

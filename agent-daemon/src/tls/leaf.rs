@@ -22,7 +22,7 @@ use super::{ALPN_H1, ALPN_H2, Ca, CaError, Version, ca, provider};
 /// Names kept per sandbox; the one that was used longest ago makes room for a new one.
 pub(crate) const LEAVES_PER_SANDBOX: usize = 256;
 /// A leaf is minted anew after two thirds of its life.
-const RENEW_AFTER: Duration = Duration::from_secs(16 * 3600);
+const RENEW_AFTER: Duration = Duration::from_hours(16);
 
 /// Mints and keeps the leaves of one sandbox.
 pub(crate) struct Leaves {
@@ -54,9 +54,18 @@ impl Leaves {
         let key = ca::leaf_key()?;
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let refused = |_| CaError::Damaged;
-        let signing = provider().key_provider.load_private_key(der).map_err(refused)?;
+        let signing = provider()
+            .key_provider
+            .load_private_key(der)
+            .map_err(refused)?;
         let tickets = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(refused)?;
-        Ok(Self { ca, key, signing, tickets, kept: Mutex::default() })
+        Ok(Self {
+            ca,
+            key,
+            signing,
+            tickets,
+            kept: Mutex::default(),
+        })
     }
 
     /// A server configuration for the permitted name. The permit is what makes minting possible
@@ -88,7 +97,10 @@ impl Leaves {
 
     /// How many leaves are kept.
     pub(crate) fn len(&self) -> usize {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     fn mint(&self, name: &ersatz_policy::Name, now: Instant) -> Result<Leaf, CaError> {
@@ -132,7 +144,11 @@ impl Leaf {
 }
 
 fn drop_oldest(kept: &mut HashMap<Arc<str>, Leaf>) {
-    if let Some(oldest) = kept.iter().min_by_key(|(_, leaf)| leaf.used).map(|(n, _)| n.clone()) {
+    if let Some(oldest) = kept
+        .iter()
+        .min_by_key(|(_, leaf)| leaf.used)
+        .map(|(n, _)| n.clone())
+    {
         kept.remove(&oldest);
     }
 }

@@ -34,7 +34,11 @@ pub(crate) enum Version {
 
 impl Version {
     pub(crate) fn of_alpn(alpn: Option<&[u8]>) -> Self {
-        if alpn == Some(ALPN_H2) { Self::H2 } else { Self::H1 }
+        if alpn == Some(ALPN_H2) {
+            Self::H2
+        } else {
+            Self::H1
+        }
     }
 
     /// As records and metrics name it.

@@ -55,8 +55,10 @@ impl Trust {
 }
 
 fn add_file(roots: &mut RootCertStore, path: &PathBuf) -> Result<(), TrustError> {
-    let pem = fs::read(path)
-        .map_err(|source| TrustError::Unreadable { path: path.clone(), source })?;
+    let pem = fs::read(path).map_err(|source| TrustError::Unreadable {
+        path: path.clone(),
+        source,
+    })?;
     let not_pem = || TrustError::NotPem { path: path.clone() };
     let before = roots.len();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
@@ -64,7 +66,11 @@ fn add_file(roots: &mut RootCertStore, path: &PathBuf) -> Result<(), TrustError>
             .add(certificate.map_err(|_| not_pem())?)
             .map_err(|_| TrustError::NotARoot { path: path.clone() })?;
     }
-    if roots.len() == before { Err(not_pem()) } else { Ok(()) }
+    if roots.len() == before {
+        Err(not_pem())
+    } else {
+        Ok(())
+    }
 }
 
 /// The upstream side's TLS settings of one sandbox.
@@ -88,7 +94,11 @@ impl UpstreamTls {
             config.enable_early_data = false;
             Arc::new(config)
         };
-        Self { h1: config(&[ALPN_H1]), h2: config(&[ALPN_H2]), learn: config(&[ALPN_H2, ALPN_H1]) }
+        Self {
+            h1: config(&[ALPN_H1]),
+            h2: config(&[ALPN_H2]),
+            learn: config(&[ALPN_H2, ALPN_H1]),
+        }
     }
 
     /// The settings that offer exactly `version`, or both when it is yet to be learned.

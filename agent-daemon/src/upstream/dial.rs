@@ -24,7 +24,7 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 const MAX_ADDRESSES: usize = 8;
 /// Unanswered keep-alive probes end a connection whose peer is gone without a word.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(60))
+    .with_time(Duration::from_mins(1))
     .with_interval(Duration::from_secs(15))
     .with_retries(4);
 
@@ -44,7 +44,12 @@ impl Dialer {
         timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { resolver, vet, timeout, metrics }
+        Self {
+            resolver,
+            vet,
+            timeout,
+            metrics,
+        }
     }
 
     /// Forgets what was resolved for a sandbox that has ended.
@@ -75,8 +80,10 @@ impl Dialer {
         let dialling = async {
             let (stream, address) = self.dial(sandbox, target).await?;
             let connector = TlsConnector::from(tls.config(version));
-            let stream =
-                connector.connect(server, Socket::new(stream)).await.map_err(UpstreamError::of_handshake)?;
+            let stream = connector
+                .connect(server, Socket::new(stream))
+                .await
+                .map_err(UpstreamError::of_handshake)?;
             let agreed = Version::of_alpn(stream.get_ref().1.alpn_protocol());
             if version.is_some_and(|wanted| wanted != agreed) {
                 return Err(UpstreamError::Alpn);
@@ -102,7 +109,9 @@ impl Dialer {
         &self,
         making: impl Future<Output = Result<T, UpstreamError>>,
     ) -> Result<T, UpstreamError> {
-        let made = time::timeout(self.timeout, making).await.unwrap_or(Err(UpstreamError::Timeout));
+        let made = time::timeout(self.timeout, making)
+            .await
+            .unwrap_or(Err(UpstreamError::Timeout));
         self.metrics.upstream_connection(match &made {
             Ok(_) => Outcome::Ok,
             Err(UpstreamError::Timeout) => Outcome::Timeout,

@@ -30,7 +30,7 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const MAX_FRAME: u32 = 64 * 1024;
 const SEND_BUFFER: usize = 128 * 1024;
 /// A silent upstream is asked whether it still lives, and given up when it says nothing.
-const PING_AFTER: Duration = Duration::from_secs(60);
+const PING_AFTER: Duration = Duration::from_mins(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(super) async fn h1<S>(stream: S) -> Result<http1::SendRequest<Outgoing>, UpstreamError>
@@ -60,9 +60,7 @@ impl Limit {
     }
 }
 
-pub(super) async fn h2<S>(
-    stream: S,
-) -> Result<(http2::SendRequest<Outgoing>, Limit), UpstreamError>
+pub(super) async fn h2<S>(stream: S) -> Result<(http2::SendRequest<Outgoing>, Limit), UpstreamError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -77,7 +75,9 @@ where
         .keep_alive_timeout(PING_TIMEOUT)
         .handshake(TokioIo::new(stream))
         .await?;
-    let limit = Limit(Arc::new(AtomicUsize::new(connection.current_max_send_streams())));
+    let limit = Limit(Arc::new(AtomicUsize::new(
+        connection.current_max_send_streams(),
+    )));
     let told = limit.clone();
     tokio::spawn(async move {
         // The settings can be asked for only here, where the connection lives.

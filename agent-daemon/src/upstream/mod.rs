@@ -49,7 +49,9 @@ impl UpstreamError {
             Self::Unreachable(_) => Reason::UpstreamUnreachable,
             Self::Timeout => Reason::UpstreamTimeout,
             Self::Certificate(_) => Reason::UpstreamCertificate,
-            Self::Handshake(_) | Self::Alpn | Self::Unasked | Self::Http(_) => Reason::UpstreamProtocol,
+            Self::Handshake(_) | Self::Alpn | Self::Unasked | Self::Http(_) => {
+                Reason::UpstreamProtocol
+            }
         }
     }
 
@@ -59,6 +61,10 @@ impl UpstreamError {
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<rustls::Error>())
             .is_some_and(|tls| matches!(tls, rustls::Error::InvalidCertificate(_)));
-        if is_certificate { Self::Certificate(error) } else { Self::Handshake(error) }
+        if is_certificate {
+            Self::Certificate(error)
+        } else {
+            Self::Handshake(error)
+        }
     }
 }

@@ -56,7 +56,10 @@ pub(crate) struct Upstreams {
 
 impl Upstreams {
     pub(crate) fn new(dialing: Arc<Dialing>) -> Self {
-        Self { dialing, pools: Mutex::default() }
+        Self {
+            dialing,
+            pools: Mutex::default(),
+        }
     }
 
     /// The pool of one authority. Pools that nobody uses make room when there are too many.
@@ -68,7 +71,12 @@ impl Upstreams {
         }
         let new = || {
             let (dialing, authority) = (self.dialing.clone(), authority.clone());
-            Arc::new(Pool { dialing, authority, transport, state: Mutex::default() })
+            Arc::new(Pool {
+                dialing,
+                authority,
+                transport,
+                state: Mutex::default(),
+            })
         };
         pools.entry(key).or_insert_with(new).clone()
     }
@@ -81,7 +89,10 @@ impl Upstreams {
 
     /// Forgets all idle connections, as when the policy changed.
     pub(crate) fn clear(&self) {
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.pools
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 }
 
@@ -118,8 +129,7 @@ struct Shared {
 
 impl Shared {
     fn has_room(&self) -> bool {
-        !self.sender.is_closed()
-            && Arc::strong_count(&self.streams) <= self.limit.streams()
+        !self.sender.is_closed() && Arc::strong_count(&self.streams) <= self.limit.streams()
     }
 }
 
@@ -133,20 +143,37 @@ pub(crate) struct Answer {
 /// An upstream connection in use. [`Lease::give_back`] when the answer was read to its end; when
 /// it is dropped instead, an HTTP/1.1 connection is closed.
 pub(crate) enum Lease {
-    H1 { pool: Arc<Pool>, sender: http1::SendRequest<Outgoing>, remote: SocketAddr },
-    H2 { _stream: Arc<()> },
+    H1 {
+        pool: Arc<Pool>,
+        sender: http1::SendRequest<Outgoing>,
+        remote: SocketAddr,
+    },
+    H2 {
+        _stream: Arc<()>,
+    },
 }
 
 impl Lease {
     /// Puts the connection back for the next request.
     pub(crate) fn give_back(self) {
-        let Self::H1 { pool, sender, remote } = self else { return };
+        let Self::H1 {
+            pool,
+            sender,
+            remote,
+        } = self
+        else {
+            return;
+        };
         if sender.is_closed() {
             return;
         }
         let mut state = pool.lock();
         if state.idle.len() < IDLE_PER_POOL {
-            state.idle.push(Idle { sender, remote, since: Instant::now() });
+            state.idle.push(Idle {
+                sender,
+                remote,
+                since: Instant::now(),
+            });
         }
     }
 }
@@ -158,17 +185,30 @@ impl Pool {
         if let Some(version) = self.lock().speaks {
             return Ok(version);
         }
-        let Dialing { dialer, sandbox, tls } = &*self.dialing;
+        let Dialing {
+            dialer,
+            sandbox,
+            tls,
+        } = &*self.dialing;
         let (stream, remote, version) = dialer.tls(*sandbox, &self.authority, tls, None).await?;
         match version {
             Version::H1 => {
                 let sender = handshake::h1(stream).await?;
-                self.lock().idle.push(Idle { sender, remote, since: Instant::now() });
+                self.lock().idle.push(Idle {
+                    sender,
+                    remote,
+                    since: Instant::now(),
+                });
             }
             Version::H2 => {
                 let (sender, limit) = handshake::h2(stream).await?;
                 let streams = Arc::default();
-                self.lock().shared.push(Shared { sender, limit, remote, streams });
+                self.lock().shared.push(Shared {
+                    sender,
+                    limit,
+                    remote,
+                    streams,
+                });
             }
         }
         self.lock().speaks = Some(version);
@@ -196,7 +236,11 @@ impl Pool {
     ) -> Result<Answer, UpstreamError> {
         let mut stale = 0;
         loop {
-            let pooled = if stale < STALE_TRIES { self.idle() } else { None };
+            let pooled = if stale < STALE_TRIES {
+                self.idle()
+            } else {
+                None
+            };
             let fresh = pooled.is_none();
             let (mut sender, remote) = match pooled {
                 Some(idle) => (idle.sender, idle.remote),
@@ -208,8 +252,16 @@ impl Pool {
             }
             match sender.try_send_request(request).await {
                 Ok(response) => {
-                    let lease = Lease::H1 { pool: self.clone(), sender, remote };
-                    return Ok(Answer { response, remote, lease });
+                    let lease = Lease::H1 {
+                        pool: self.clone(),
+                        sender,
+                        remote,
+                    };
+                    return Ok(Answer {
+                        response,
+                        remote,
+                        lease,
+                    });
                 }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if !fresh => request = unsent,
@@ -223,7 +275,11 @@ impl Pool {
     async fn send_h2(&self, mut request: Request<Outgoing>) -> Result<Answer, UpstreamError> {
         let mut stale = 0;
         loop {
-            let pooled = if stale < STALE_TRIES { self.shared() } else { None };
+            let pooled = if stale < STALE_TRIES {
+                self.shared()
+            } else {
+                None
+            };
             let fresh = pooled.is_none();
             let mut shared = match pooled {
                 Some(shared) => shared,
@@ -231,8 +287,14 @@ impl Pool {
             };
             match shared.sender.try_send_request(request).await {
                 Ok(response) => {
-                    let lease = Lease::H2 { _stream: shared.streams };
-                    return Ok(Answer { response, remote: shared.remote, lease });
+                    let lease = Lease::H2 {
+                        _stream: shared.streams,
+                    };
+                    return Ok(Answer {
+                        response,
+                        remote: shared.remote,
+                        lease,
+                    });
                 }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if !fresh => request = unsent,
@@ -270,7 +332,11 @@ impl Pool {
     async fn connect_h1(
         &self,
     ) -> Result<(http1::SendRequest<Outgoing>, SocketAddr), UpstreamError> {
-        let Dialing { dialer, sandbox, tls } = &*self.dialing;
+        let Dialing {
+            dialer,
+            sandbox,
+            tls,
+        } = &*self.dialing;
         match self.transport {
             Transport::Plain => {
                 let (stream, remote) = dialer.tcp(*sandbox, &self.authority).await?;
@@ -286,11 +352,20 @@ impl Pool {
     }
 
     async fn connect_h2(&self) -> Result<Shared, UpstreamError> {
-        let Dialing { dialer, sandbox, tls } = &*self.dialing;
+        let Dialing {
+            dialer,
+            sandbox,
+            tls,
+        } = &*self.dialing;
         let version = Some(Version::H2);
         let (stream, remote, _) = dialer.tls(*sandbox, &self.authority, tls, version).await?;
         let (sender, limit) = handshake::h2(stream).await?;
-        let shared = Shared { sender, limit, remote, streams: Arc::default() };
+        let shared = Shared {
+            sender,
+            limit,
+            remote,
+            streams: Arc::default(),
+        };
         self.lock().shared.push(shared.clone());
         Ok(shared)
     }
