@@ -41,6 +41,8 @@ const UNRECOGNIZED_NAME: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 112];
 /// TLS alert record: fatal, `no_application_protocol` (RFC 7301 §3.2).
 const NO_APPLICATION_PROTOCOL: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 120];
 const DNS: u16 = 53;
+/// Who dials it speaks first, and HTTP: a refusal that it can read is better than a reset.
+const HTTP: u16 = 80;
 
 /// A connection as the kernel hands it over.
 pub(crate) struct Accepted {
@@ -142,12 +144,11 @@ impl Stage {
         if let Some(permit) = self.bound.policy.opaque(name.as_ref(), self.dialled) {
             return self.opaque(tcp, &permit, access).await.map(|()| None);
         }
-        if let Err(denied) = self
-            .bound
-            .policy
-            .reaches(name.as_ref(), self.dialled.port())
+        let port = self.dialled.port();
+        if port != HTTP
+            && let Err(denied) = self.bound.policy.reaches(name.as_ref(), port)
         {
-            access.host(denied.host.as_ref(), self.dialled.port());
+            access.host(denied.host.as_ref(), port);
             reset(&tcp);
             return Err(denied.into());
         }
