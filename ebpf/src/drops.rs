@@ -28,9 +28,10 @@ pub fn dropped(context: &TcContext, reason: DropReason) -> i32 {
 fn log(context: &TcContext, reason: DropReason) {
     use aya_log_ebpf::macro_support::{Level, level_enabled};
     if level_enabled(Level::Debug) && affordable() {
+        // Read by the daemon's `log` module.
         debug!(
             context,
-            "link {} reason {} length {}",
+            "{} {} {}",
             ifindex(context),
             reason.index(),
             context.len()

@@ -6,9 +6,12 @@
 
 use std::{
     fmt,
-    fs::{self, File, TryLockError},
-    os::unix::fs::DirBuilderExt as _,
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use crate::{SteeringError, error::path};
@@ -82,31 +85,27 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// Makes the directory if it is not there, and locks it.
+    ///
+    /// Who looks for dead instances may take a new one for dead, between its
+    /// directory and its lock: it is gone in a moment, and this tries again.
     pub(crate) fn lock(state_dir: &Path, name: InstanceName) -> Result<Self, SteeringError> {
         let dir = state_dir.join(name.to_string());
-        for dir in [state_dir, &dir] {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)
-                .map_err(path("make the directory", dir))?;
+        for _ in 0..ATTEMPTS {
+            for dir in [state_dir, &dir] {
+                fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(dir)
+                    .map_err(path("make the directory", dir))?;
+            }
+            let mut options = File::options();
+            options.create(true).truncate(false).write(true);
+            if let Some(locked) = Self::try_lock(name, dir.clone(), &options)? {
+                return Ok(locked);
+            }
+            thread::sleep(BETWEEN_ATTEMPTS);
         }
-        let lock = dir.join("lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock)
-            .map_err(path("open", &lock))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self {
-                name,
-                dir,
-                _lock: file,
-            }),
-            Err(TryLockError::WouldBlock) => Err(SteeringError::Busy { instance: name }),
-            Err(TryLockError::Error(error)) => Err(path("lock", &lock)(error)),
-        }
+        Err(SteeringError::Busy { instance: name })
     }
 
     /// The instances of `ersatz run` whose process is gone, locked.
@@ -117,8 +116,37 @@ impl Instance {
         entries
             .filter_map(Result::ok)
             .filter_map(|entry| InstanceName::parse_run(entry.file_name().to_str()?))
-            .filter_map(|name| Self::lock(state_dir, name).ok())
+            .filter_map(|name| {
+                let dir = state_dir.join(name.to_string());
+                Self::try_lock(name, dir, File::options().write(true)).ok()?
+            })
             .collect()
+    }
+
+    /// Locks the directory, unless somebody else has it or has just removed it.
+    fn try_lock(
+        name: InstanceName,
+        dir: PathBuf,
+        options: &OpenOptions,
+    ) -> Result<Option<Self>, SteeringError> {
+        let lock = dir.join("lock");
+        let file = match options.open(&lock) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(path("open", &lock)(error)),
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(path("lock", &lock)(error)),
+        }
+        let own = file.metadata().map_err(path("examine", &lock))?;
+        let current = fs::metadata(&lock).is_ok_and(|found| found.ino() == own.ino());
+        Ok(current.then_some(Self {
+            name,
+            dir,
+            _lock: file,
+        }))
     }
 
     pub(crate) fn name(&self) -> InstanceName {
@@ -140,6 +168,10 @@ impl Instance {
         fs::remove_dir_all(&self.dir).map_err(path("remove", &self.dir))
     }
 }
+
+/// A dead instance is removed in less than this.
+const ATTEMPTS: u32 = 100;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {

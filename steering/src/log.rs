@@ -7,6 +7,7 @@
 use std::os::fd::AsRawFd;
 
 use aya_log::{EbpfLogger, Level};
+use ersatz_ebpf_common::DropReason;
 use log::{Log, Metadata, Record};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -64,8 +65,41 @@ impl Log for Tracing {
     }
 
     fn log(&self, record: &Record<'_>) {
-        debug!(target: "ersatz_steering::kernel", "{}", record.args());
+        let text = record.args().to_string();
+        let Some((link, reason, length)) = dropped(&text) else {
+            return debug!(target: "ersatz_steering::kernel", "{text}");
+        };
+        debug!(
+            target: "ersatz_steering::kernel",
+            link,
+            reason = reason.as_str(),
+            length,
+            "frame dropped"
+        );
     }
 
     fn flush(&self) {}
+}
+
+/// Link, reason and length of a dropped frame, as the programs write them.
+fn dropped(text: &str) -> Option<(u32, DropReason, u32)> {
+    let mut numbers = text.split(' ').map(str::parse::<u32>);
+    let (link, reason, length) = (numbers.next()?, numbers.next()?, numbers.next()?);
+    let reason = usize::try_from(reason.ok()?).ok()?;
+    Some((link.ok()?, *DropReason::ALL.get(reason)?, length.ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_programs_write() {
+        let reason = DropReason::Vlan;
+        let text = format!("12 {} 60", reason.index());
+        assert_eq!(dropped(&text), Some((12, reason, 60)));
+        for other in ["", "12 3", "12 999 60", "a b c"] {
+            assert_eq!(dropped(other), None, "{other}");
+        }
+    }
 }

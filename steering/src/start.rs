@@ -8,7 +8,7 @@ use ersatz_ebpf_common::flags;
 use tracing::{info, warn};
 
 use crate::{
-    Close, Listeners, Options, SandboxId, SteeringError,
+    Close, InstanceName, Listeners, Options, SandboxId, SteeringError,
     gate::Gate,
     instance::Instance,
     kept::Keeper,
@@ -31,16 +31,33 @@ pub(crate) fn start(options: &Options) -> Result<(Inner, Listeners), SteeringErr
         }
     }
     let instance = Instance::lock(&options.state_dir, options.instance)?;
+    match bring_up(&instance) {
+        Ok((gate, kernel, table, listeners)) => {
+            Ok((Inner::new(instance, gate, kernel, table), listeners))
+        }
+        Err(error) => {
+            // What an `ersatzd` leaves is the next one's to take over.
+            if instance.name() != InstanceName::node()
+                && let Err(error) = uninstall(instance)
+            {
+                warn!(%error, "could not undo a failed start");
+            }
+            Err(error)
+        }
+    }
+}
+
+fn bring_up(instance: &Instance) -> Result<(Gate, Kernel, Table, Listeners), SteeringError> {
     mount::bpffs(&instance.bpf())?;
     let keeper = Keeper::open(&instance.bpf().join("kept"))?;
-    let gate = Gate::open(&instance)?;
-    let programs = Programs::load(&instance, gate.ifindex)?;
+    let gate = Gate::open(instance)?;
+    let programs = Programs::load(instance, gate.ifindex)?;
     let mut kernel = Kernel { programs, keeper };
     let listeners = Listeners::make(&gate.namespace)?;
-    let table = take_over(&mut kernel, &instance, &gate)?;
+    let table = take_over(&mut kernel, instance, &gate)?;
     kernel.programs.listen(&listeners)?;
     kernel.programs.seal()?;
-    Ok((Inner::new(instance, gate, kernel, table), listeners))
+    Ok((gate, kernel, table, listeners))
 }
 
 /// Ends an instance as the daemon wishes.

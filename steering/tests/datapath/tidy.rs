@@ -167,6 +167,24 @@ fn a_failed_enrolment_leaves_nothing() {
     });
 }
 
+#[test]
+fn instances_that_start_at_once_do_not_take_each_other_for_dead() {
+    let node = Node::new();
+    node.runtime.block_on(async {
+        let mut starting = tokio::task::JoinSet::new();
+        for pid in 1..=8 {
+            let options = options(node.state.path(), InstanceName::run(pid));
+            starting
+                .spawn(async move { Steering::start(options).await.map(|(steering, _)| steering) });
+        }
+        for started in starting.join_all().await {
+            started.unwrap().close(Close::Remove).await.unwrap();
+        }
+    });
+    assert_eq!(links(), ["lo"]);
+    assert_eq!(fs::read_dir(node.state.path()).unwrap().count(), 0);
+}
+
 /// What of the node's own configuration steering must leave alone.
 fn configuration() -> String {
     let files = ["route", "ipv6_route", "fib_trie", "if_inet6", "arp"];
