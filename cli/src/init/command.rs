@@ -25,11 +25,8 @@ pub(super) struct Supervised {
 
 /// Starts the command of `plan`.
 pub(super) fn start(plan: &Plan, stdin: Option<OwnedFd>) -> Result<Supervised, InitError> {
-    // What comes now is waited for, not handled; a spawned command starts with an empty mask.
-    block().map_err(|error| InitError::Privilege {
-        what: "block signals",
-        source: error.into(),
-    })?;
+    // A mask is inherited: ours is what `ersatz run` holds back, and what we wait for later.
+    hold_back(&[])?;
     let (program, arguments) = plan
         .command
         .split_first()
@@ -47,6 +44,8 @@ pub(super) fn start(plan: &Plan, stdin: Option<OwnedFd>) -> Result<Supervised, I
         program: program.to_string_lossy().into_owned(),
         source,
     })?;
+    // The supervision waits for the one; the other must not stop us when we set the foreground.
+    hold_back(&[Signal::SIGCHLD, Signal::SIGTTOU])?;
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or_default());
     Ok(Supervised {
         pid,
@@ -55,10 +54,12 @@ pub(super) fn start(plan: &Plan, stdin: Option<OwnedFd>) -> Result<Supervised, I
     })
 }
 
-/// Blocks what the supervision waits for, and what the terminal sends to a background writer.
-fn block() -> nix::Result<()> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGCHLD);
-    signals.add(Signal::SIGTTOU);
-    signals.thread_block()
+/// Sets this process's signal mask.
+fn hold_back(signals: &[Signal]) -> Result<(), InitError> {
+    let mask: SigSet = signals.iter().copied().collect();
+    mask.thread_set_mask()
+        .map_err(|error| InitError::Privilege {
+            what: "set the signal mask",
+            source: error.into(),
+        })
 }

@@ -28,6 +28,10 @@ pub(super) fn until_end(control: &mut Control, command: Supervised) -> Result<()
         // Without a terminal any more the command runs in the background.
         drop(state.take_foreground());
     }
+    // The command may have ended before its end could be waited for.
+    if state.reap(control)? {
+        return Ok(());
+    }
     loop {
         let mut fds = [
             PollFd::new(&children, PollFlags::IN),
