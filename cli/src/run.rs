@@ -106,7 +106,7 @@ impl Sandboxed {
             roots_pem,
         } = gathered;
         let result = signals.outlasted_by(enroller.enrol(request, netns)).await;
-        let (held, enrolled) = match result {
+        let (lease, enrolled) = match result {
             Ok(result) => result.context("cannot enrol the sandbox")?,
             Err(signal) => return Ok(exit::by_signal(signal)),
         };
@@ -119,7 +119,7 @@ impl Sandboxed {
             enrolled,
         };
         let code = command.run(control, signals).await;
-        let refused = held.end().await;
+        let refused = lease.end().await;
         let code = code?;
         hints::after(code, &refused?);
         Ok(code)

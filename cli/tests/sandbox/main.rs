@@ -4,6 +4,8 @@
 //! eBPF. This binary is the tests, and started again also the launcher and the
 //! sandbox's init, as `ersatz` is.
 
+#![expect(clippy::unnecessary_wraps, reason = "a table of tests is of one type")]
+
 mod confinement;
 mod files;
 mod launcher;
