@@ -13,6 +13,7 @@
 //! and it does so for plain-data records alone.
 //! Linux 6.6 or newer, for tcx links (`bpf_link` at tc's hooks).
 
+mod drops;
 mod error;
 mod gate;
 mod identity;

@@ -15,7 +15,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray, SockMap},
+    maps::{Array, HashMap, Map, MapData, SockMap},
     programs::{
         LinkOrder, ProgramError, SchedClassifier, SkLookup, TcAttachType,
         links::{FdLink, LinkError},
@@ -45,7 +45,6 @@ pub(crate) struct Programs {
     pins: PathBuf,
     pub(crate) sandboxes: Array<MapData, Record>,
     pub(crate) links: HashMap<MapData, u32, u32>,
-    pub(crate) drops: PerCpuArray<MapData, u64>,
     listeners: SockMap<MapData>,
     /// The links by their pins.
     held: BTreeMap<PathBuf, FdLink>,
@@ -82,7 +81,6 @@ impl Programs {
         let programs = Self {
             sandboxes: Array::try_from(take(&mut ebpf, "SANDBOXES")?)?,
             links: HashMap::try_from(take(&mut ebpf, "LINKS")?)?,
-            drops: PerCpuArray::try_from(take(&mut ebpf, "DROPS")?)?,
             listeners: SockMap::try_from(take(&mut ebpf, "LISTENERS")?)?,
             held: BTreeMap::new(),
             ebpf,
@@ -97,6 +95,11 @@ impl Programs {
         }
         self.lookup()?.load().map_err(program("load"))?;
         Ok(self)
+    }
+
+    /// Where a map is pinned.
+    pub(crate) fn map_pin(&self, name: &str) -> PathBuf {
+        self.pins.join("maps").join(name)
     }
 
     /// The logger's end of the ring that the programs write to.

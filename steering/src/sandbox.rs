@@ -16,7 +16,8 @@ use crate::{
     gate::LOOPBACK,
     link::{End, Netlink, name_of},
     netns,
-    steering::{Inner, Kernel},
+    programs::Programs,
+    steering::Inner,
 };
 
 /// What to do about a sandbox that an earlier process of the instance left.
@@ -49,7 +50,7 @@ impl Inner {
         adopt: Adopt,
         register: impl FnOnce(SandboxId),
     ) -> Result<Enrolled, SteeringError> {
-        let mut kernel = self.kernel();
+        let mut programs = self.programs();
         let inode = netns::inode(netns)?;
         if inode == netns::inode(netns::own()?)? {
             return Err(SteeringError::System {
@@ -64,14 +65,14 @@ impl Inner {
         } else {
             let id = self.table_mut().allocate()?;
             let record = self
-                .make_link(&mut kernel, id, netns, inode)
-                .inspect_err(|_| self.discard(&mut kernel, id))?;
+                .make_link(&mut programs, id, netns, inode)
+                .inspect_err(|_| self.discard(&mut programs, id))?;
             (id, record)
         };
         // From here on its connections have a name, and then they may come.
         self.table_mut().serve(id, record);
         register(id);
-        self.admit(&mut kernel, id, record, adopted.is_some())
+        self.admit(&mut programs, id, record, adopted.is_some())
     }
 
     /// Takes a link that somebody else made.
@@ -80,11 +81,11 @@ impl Inner {
         ifindex: u32,
         pins: &LinkPins,
     ) -> Result<Enrolled, SteeringError> {
-        let mut kernel = self.kernel();
+        let mut programs = self.programs();
         let wanted = pinned(ifindex, pins)?;
         match self.table().on_link(ifindex) {
             Some((id, record, false)) if same(&record, &wanted) => {
-                return self.admit(&mut kernel, id, record, true);
+                return self.admit(&mut programs, id, record, true);
             }
             Some((_, _, true)) => {
                 return Err(SteeringError::System {
@@ -92,7 +93,7 @@ impl Inner {
                     source: std::io::ErrorKind::AlreadyExists.into(),
                 });
             }
-            Some((id, _, false)) => self.discard(&mut kernel, id),
+            Some((id, _, false)) => self.discard(&mut programs, id),
             None => {}
         }
         let id = self.table_mut().allocate()?;
@@ -101,43 +102,43 @@ impl Inner {
             ..wanted
         };
         distinguishable(id, &record)
-            .and_then(|()| kernel.write(id, record))
-            .and_then(|()| kernel.programs.attach_sandbox(ifindex))
-            .and_then(|()| self.admit(&mut kernel, id, record, false))
-            .inspect_err(|_| self.discard(&mut kernel, id))
+            .and_then(|()| programs.write(id, record))
+            .and_then(|()| programs.attach_sandbox(ifindex))
+            .and_then(|()| self.admit(&mut programs, id, record, false))
+            .inspect_err(|_| self.discard(&mut programs, id))
     }
 
     /// Ends a sandbox whose connections the caller has closed.
     pub(crate) fn remove(&self, id: SandboxId) -> Result<(), SteeringError> {
-        let mut kernel = self.kernel();
+        let mut programs = self.programs();
         let Some(record) = self.table().record(id) else {
             return Ok(());
         };
         if record.has(flags::OWN_LINK) {
             Netlink::open()?.delete(record.ifindex)?;
         }
-        self.forget(&mut kernel, id, record.ifindex)
+        self.forget(&mut programs, id, record.ifindex)
     }
 
     /// Frees what belongs to a sandbox whose link is gone. Should the link of
     /// somebody else still be there, its programs stay and drop everything.
     pub(crate) fn forget(
         &self,
-        kernel: &mut Kernel,
+        programs: &mut Programs,
         id: SandboxId,
         ifindex: u32,
     ) -> Result<(), SteeringError> {
         if name_of(ifindex).is_err() {
-            kernel.programs.forget(ifindex);
+            programs.forget(ifindex);
         }
-        let erased = kernel.erase(id, ifindex);
+        let erased = programs.erase(id, ifindex);
         self.table_mut().release(id);
         erased
     }
 
     fn make_link(
         &self,
-        kernel: &mut Kernel,
+        programs: &mut Programs,
         id: SandboxId,
         netns: &OwnedFd,
         inode: u64,
@@ -158,8 +159,8 @@ impl Inner {
         record.epoch = id.epoch;
         record.flags = flags::OWN_LINK;
         record.netns_inode = inode;
-        kernel.write(id, record)?;
-        kernel.programs.attach_sandbox(ifindex)?;
+        programs.write(id, record)?;
+        programs.attach_sandbox(ifindex)?;
         netlink.up(ifindex)?;
         netns::inside(netns.as_fd(), furnish)?;
         Ok(record)
@@ -168,14 +169,14 @@ impl Inner {
     /// From now on this process serves the sandbox.
     fn admit(
         &self,
-        kernel: &mut Kernel,
+        programs: &mut Programs,
         id: SandboxId,
         mut record: Sandbox,
         adopted: bool,
     ) -> Result<Enrolled, SteeringError> {
         record.flags |= flags::ADMITTED;
         self.table_mut().serve(id, record);
-        kernel.write(id, record)?;
+        programs.write(id, record)?;
         Ok(Enrolled {
             id,
             ifindex: record.ifindex,
@@ -184,14 +185,14 @@ impl Inner {
     }
 
     /// Undoes an enrolment that failed half way.
-    fn discard(&self, kernel: &mut Kernel, id: SandboxId) {
+    fn discard(&self, programs: &mut Programs, id: SandboxId) {
         let name = self.instance_name().sandbox_link(id.slot);
-        let ifindex = kernel.link_of(id);
+        let ifindex = programs.link_of(id);
         let undone = Netlink::open().and_then(|netlink| match netlink.index(&name)? {
             Some(index) => netlink.delete(index),
             None => Ok(()),
         });
-        let undone = undone.and_then(|()| self.forget(kernel, id, ifindex));
+        let undone = undone.and_then(|()| self.forget(programs, id, ifindex));
         if let Err(error) = undone {
             tracing::warn!(%error, sandbox = %id, "could not undo a failed enrolment");
         }

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use crate::{
     Close, InstanceName, Listeners, Options, SandboxId, SteeringError,
+    drops::Drops,
     gate::Gate,
     instance::Instance,
     kept::Keeper,
@@ -16,7 +17,7 @@ use crate::{
     mount,
     programs::Programs,
     record::Record,
-    steering::{Inner, Kernel},
+    steering::{Inner, Parts},
     table::Table,
 };
 
@@ -32,9 +33,7 @@ pub(crate) fn start(options: &Options) -> Result<(Inner, Listeners), SteeringErr
     }
     let instance = Instance::lock(&options.state_dir, options.instance)?;
     match bring_up(&instance) {
-        Ok((gate, kernel, table, listeners)) => {
-            Ok((Inner::new(instance, gate, kernel, table), listeners))
-        }
+        Ok((parts, listeners)) => Ok((Inner::new(instance, parts), listeners)),
         Err(error) => {
             // What an `ersatzd` leaves is the next one's to take over.
             if instance.name() != InstanceName::node()
@@ -47,24 +46,31 @@ pub(crate) fn start(options: &Options) -> Result<(Inner, Listeners), SteeringErr
     }
 }
 
-fn bring_up(instance: &Instance) -> Result<(Gate, Kernel, Table, Listeners), SteeringError> {
+fn bring_up(instance: &Instance) -> Result<(Parts, Listeners), SteeringError> {
     mount::bpffs(&instance.bpf())?;
     let keeper = Keeper::open(&instance.bpf().join("kept"))?;
     let gate = Gate::open(instance)?;
-    let programs = Programs::load(instance, gate.ifindex)?;
-    let mut kernel = Kernel { programs, keeper };
+    let mut programs = Programs::load(instance, gate.ifindex)?;
+    let drops = Drops::open(&programs.map_pin("DROPS"))?;
     let listeners = Listeners::make(&gate.namespace)?;
-    let table = take_over(&mut kernel, instance, &gate)?;
-    kernel.programs.listen(&listeners)?;
-    kernel.programs.seal()?;
-    Ok((gate, kernel, table, listeners))
+    let table = take_over(&mut programs, instance, &gate)?;
+    programs.listen(&listeners)?;
+    programs.seal()?;
+    let parts = Parts {
+        gate,
+        programs,
+        keeper,
+        drops,
+        table,
+    };
+    Ok((parts, listeners))
 }
 
 /// Ends an instance as the daemon wishes.
 pub(crate) fn close(inner: &Inner, what: Close) -> Result<(), SteeringError> {
-    let mut kernel = inner.kernel();
-    kernel.programs.deafen();
-    kernel.programs.release();
+    let mut programs = inner.programs();
+    programs.deafen();
+    programs.release();
     if what == Close::Keep {
         return Ok(());
     }
@@ -88,64 +94,54 @@ fn uninstall(instance: Instance) -> Result<(), SteeringError> {
 
 /// Attaches this process's programs, and finds out what of the last one lives.
 fn take_over(
-    kernel: &mut Kernel,
+    programs: &mut Programs,
     instance: &Instance,
     gate: &Gate,
 ) -> Result<Table, SteeringError> {
     let mut records = Vec::new();
-    for (slot, record) in (0..).zip(kernel.all()?) {
+    for (slot, record) in (0..).zip(programs.all()?) {
         let mut record = record;
         record.flags &= !flags::ADMITTED;
-        kernel.programs.sandboxes.set(slot, Record(record), 0)?;
+        programs.sandboxes.set(slot, Record(record), 0)?;
         records.push(record);
     }
     let link = instance.name().gate_link();
-    kernel.programs.attach_gate(&gate.namespace, &link)?;
-    kernel.programs.refresh_sandboxes()?;
+    programs.attach_gate(&gate.namespace, &link)?;
+    programs.refresh_sandboxes()?;
     let mut table = Table::new(records);
     for (id, record, _) in table.live() {
-        if !kernel.programs.attached(record.ifindex) {
-            bury(kernel, &mut table, id, record.ifindex)?;
+        if !programs.attached(record.ifindex) {
+            bury(programs, &mut table, id, record.ifindex)?;
         }
     }
-    sweep(kernel, instance, &table)?;
+    sweep(programs, instance, &table)?;
     Ok(table)
 }
 
 /// Frees the slot of a sandbox that ended while no daemon was there.
 fn bury(
-    kernel: &mut Kernel,
+    programs: &mut Programs,
     table: &mut Table,
     id: SandboxId,
     ifindex: u32,
 ) -> Result<(), SteeringError> {
-    kernel.programs.forget(ifindex);
-    kernel.erase(id, ifindex)?;
+    programs.forget(ifindex);
+    programs.erase(id, ifindex)?;
     table.release(id);
     Ok(())
 }
 
 /// Deletes links of ours that no record knows: a process died while it made them.
-fn sweep(kernel: &mut Kernel, instance: &Instance, table: &Table) -> Result<(), SteeringError> {
+fn sweep(programs: &mut Programs, instance: &Instance, table: &Table) -> Result<(), SteeringError> {
     let netlink = Netlink::open()?;
     let prefix = instance.name().sandbox_link_prefix();
     for (name, index) in netlink.links()? {
         if name.starts_with(&prefix) && table.on_link(index).is_none() {
             netlink.delete(index)?;
-            kernel.programs.forget(index);
+            programs.forget(index);
         }
     }
     Ok(())
-}
-
-impl Kernel {
-    fn all(&self) -> Result<Vec<ersatz_ebpf_common::Sandbox>, SteeringError> {
-        self.programs
-            .sandboxes
-            .iter()
-            .map(|record| Ok(record?.0))
-            .collect()
-    }
 }
 
 /// Refuses kernels without tcx links, by name and before anything is made.

@@ -7,20 +7,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use aya::maps::MapError;
-use ersatz_ebpf_common::{DropReason, Sandbox};
+use ersatz_ebpf_common::DropReason;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
-    Adopt, InstanceName, Kept, LinkPins, Listeners, SandboxId, SteeringError,
-    gate::Gate,
-    instance::Instance,
-    kept::Keeper,
-    log,
-    programs::Programs,
-    record::Record,
-    start,
-    table::{self, Table},
+    Adopt, InstanceName, Kept, LinkPins, Listeners, SandboxId, SteeringError, drops::Drops,
+    gate::Gate, instance::Instance, kept::Keeper, log, programs::Programs, start, table::Table,
     watch,
 };
 
@@ -80,15 +72,21 @@ pub(crate) struct Inner {
     instance: Mutex<Option<Instance>>,
     name: InstanceName,
     _gate: Gate,
-    kernel: Mutex<Kernel>,
+    /// Held during a change: an enrolment takes some tens of milliseconds.
+    programs: Mutex<Programs>,
+    keeper: Mutex<Keeper>,
+    drops: Drops,
     table: RwLock<Table>,
     watchers: Mutex<Vec<mpsc::Sender<SandboxId>>>,
 }
 
-/// What is in the kernel: programs, maps, kept state. Its lock is held during a change.
-pub(crate) struct Kernel {
+/// What a start brings up.
+pub(crate) struct Parts {
+    pub(crate) gate: Gate,
     pub(crate) programs: Programs,
     pub(crate) keeper: Keeper,
+    pub(crate) drops: Drops,
+    pub(crate) table: Table,
 }
 
 impl Steering {
@@ -99,7 +97,7 @@ impl Steering {
     /// node's. Not cancel-safe: await it to its end.
     pub async fn start(options: Options) -> Result<(Self, Listeners), SteeringError> {
         let (inner, listeners) = blocking(move || start::start(&options)).await?;
-        let forwarder = log::forward(&mut inner.kernel().programs);
+        let forwarder = log::forward(&mut inner.programs());
         let inner = Arc::new(inner);
         let tasks = forwarder
             .into_iter()
@@ -160,15 +158,7 @@ impl Steering {
 
     /// Frames dropped so far, by reason, over the instance's whole life.
     pub fn drops(&self) -> Vec<(DropReason, u64)> {
-        let kernel = self.inner.kernel();
-        let count = |reason: &DropReason| {
-            let counted = kernel.programs.drops.get(&reason.index(), 0);
-            counted.map_or(0, |cpus| cpus.iter().sum())
-        };
-        DropReason::ALL
-            .iter()
-            .map(|reason| (*reason, count(reason)))
-            .collect()
+        self.inner.drops.counted()
     }
 
     /// Sandboxes of this process whose link or namespace ended: to be removed
@@ -182,7 +172,7 @@ impl Steering {
 
     /// Keeps at most 2 KiB where the next process of this instance finds it.
     pub fn keep(&self, what: Kept, bytes: &[u8]) -> Result<(), SteeringError> {
-        if self.inner.kernel().keeper.keep(what, bytes)? {
+        if self.inner.keeper().keep(what, bytes)? {
             return Ok(());
         }
         Err(SteeringError::System {
@@ -193,7 +183,7 @@ impl Steering {
 
     /// What this process or an earlier one kept.
     pub fn kept(&self, what: Kept) -> Option<Vec<u8>> {
-        self.inner.kernel().keeper.kept(what)
+        self.inner.keeper().kept(what)
     }
 
     /// Ends the steering of this process.
@@ -257,13 +247,15 @@ impl Drop for Pending {
 }
 
 impl Inner {
-    pub(crate) fn new(instance: Instance, gate: Gate, kernel: Kernel, table: Table) -> Self {
+    pub(crate) fn new(instance: Instance, parts: Parts) -> Self {
         Self {
             name: instance.name(),
             instance: Mutex::new(Some(instance)),
-            _gate: gate,
-            kernel: Mutex::new(kernel),
-            table: RwLock::new(table),
+            _gate: parts.gate,
+            programs: Mutex::new(parts.programs),
+            keeper: Mutex::new(parts.keeper),
+            drops: parts.drops,
+            table: RwLock::new(parts.table),
             watchers: Mutex::default(),
         }
     }
@@ -278,8 +270,12 @@ impl Inner {
         held.take()
     }
 
-    pub(crate) fn kernel(&self) -> MutexGuard<'_, Kernel> {
-        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn programs(&self) -> MutexGuard<'_, Programs> {
+        self.programs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keeper(&self) -> MutexGuard<'_, Keeper> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn table(&self) -> RwLockReadGuard<'_, Table> {
@@ -292,44 +288,6 @@ impl Inner {
 
     pub(crate) fn watchers(&self) -> MutexGuard<'_, Vec<mpsc::Sender<SandboxId>>> {
         self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Kernel {
-    /// Writes a sandbox's record, then makes its link point to it.
-    pub(crate) fn write(&mut self, id: SandboxId, record: Sandbox) -> Result<(), SteeringError> {
-        let slot = u32::from(id.slot);
-        self.programs.sandboxes.set(slot, Record(record), 0)?;
-        self.programs.links.insert(record.ifindex, slot, 0)?;
-        Ok(())
-    }
-
-    /// Makes the link point to nothing, then frees the record.
-    pub(crate) fn erase(&mut self, id: SandboxId, ifindex: u32) -> Result<(), SteeringError> {
-        match self.programs.links.remove(&ifindex) {
-            Err(error) if !absent(&error) => return Err(error.into()),
-            _ => {}
-        }
-        let slot = u32::from(id.slot);
-        self.programs
-            .sandboxes
-            .set(slot, Record(table::freed(id)), 0)?;
-        Ok(())
-    }
-
-    /// The link of a slot, as far as the kernel knows; 0 if none.
-    pub(crate) fn link_of(&self, id: SandboxId) -> u32 {
-        let record = self.programs.sandboxes.get(&u32::from(id.slot), 0);
-        record.map_or(0, |Record(sandbox)| sandbox.ifindex)
-    }
-}
-
-/// Whether a map said that it has no such key.
-fn absent(error: &MapError) -> bool {
-    match error {
-        MapError::KeyNotFound => true,
-        MapError::SyscallError(error) => error.io_error.raw_os_error() == Some(nix::libc::ENOENT),
-        _ => false,
     }
 }
 

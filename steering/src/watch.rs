@@ -81,13 +81,13 @@ async fn ended(inner: &Arc<Inner>, ifindex: u32) {
     }
     let own = Arc::clone(inner);
     let freed = blocking(move || {
-        let mut kernel = own.kernel();
+        let mut programs = own.programs();
         let Some((id, ..)) = known else {
             // One whose sandbox was removed before, or none of ours.
-            kernel.programs.forget(ifindex);
+            programs.forget(ifindex);
             return Ok(());
         };
-        own.forget(&mut kernel, id, ifindex)
+        own.forget(&mut programs, id, ifindex)
     });
     if let Err(error) = freed.await {
         warn!(%error, link = ifindex, "could not free an ended sandbox");
@@ -98,14 +98,14 @@ impl Inner {
     /// Puts the programs of every link first again where they are not.
     fn reassert(&self) {
         let gate = self.instance_name().gate_link();
-        told(&gate, self.kernel().programs.reassert_gate(&gate));
-        let links = self.kernel().programs.links();
+        told(&gate, self.programs().reassert_gate(&gate));
+        let links = self.programs().links();
         for ifindex in links {
-            let mut kernel = self.kernel();
+            let mut programs = self.programs();
             // It may have ended since the list was made.
-            if kernel.programs.attached(ifindex) && name_of(ifindex).is_ok() {
-                let done = kernel.programs.reassert_sandbox(ifindex);
-                drop(kernel);
+            if programs.attached(ifindex) && name_of(ifindex).is_ok() {
+                let done = programs.reassert_sandbox(ifindex);
+                drop(programs);
                 told(&ifindex, done);
             }
         }
