@@ -346,3 +346,6 @@ fn tls_version(connection: &rustls::ServerConnection) -> Option<&'static str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,3 +35,21 @@ impl Refusals {
         kinds.iter().map(refused).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembers_no_more_kinds_than_its_bound_and_counts_those() {
+        let refusals = Refusals::default();
+        for round in 0..2 * KINDS {
+            refusals.note(Reason::HostNotAllowed, &format!("host-{round}"));
+            refusals.note(Reason::HostNotAllowed, "host-0");
+        }
+        let list = refusals.list();
+        assert_eq!(list.len(), KINDS);
+        let counted = list.iter().find(|refused| refused.target == "host-0");
+        assert_eq!(counted.unwrap().count, 2 * KINDS as u64 + 1);
+    }
+}

@@ -249,6 +249,15 @@ mod tests {
     }
 
     #[test]
+    fn an_authority_about_to_expire_is_not_taken_over() {
+        let ca = Ca::generate().expect("a CA");
+        let mut bytes = ca.to_bytes().to_vec();
+        let soon = OffsetDateTime::now_utc() + LEAF_LIFE - Duration::minutes(1);
+        bytes[..8].copy_from_slice(&soon.unix_timestamp().to_be_bytes());
+        assert!(matches!(Ca::from_bytes(&bytes), Err(CaError::Expired)));
+    }
+
+    #[test]
     fn serials_are_unique_and_positive() {
         let ca = Ca::generate().expect("a CA");
         let serials: std::collections::HashSet<_> =

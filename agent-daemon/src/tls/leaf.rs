@@ -152,3 +152,44 @@ fn drop_oldest(kept: &mut HashMap<Arc<str>, Leaf>) {
         kept.remove(&oldest);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ersatz_api::Resources;
+    use ersatz_policy::{Name, Policy, Tls};
+
+    use super::*;
+
+    fn policy() -> Policy {
+        let text = "{apiVersion: ersatz.dev/v1alpha1, kind: EgressPolicy, metadata: {name: p}, \
+                    spec: {allow: [{hosts: [\"*.example.com\"]}]}}";
+        let resources = Resources::parse("p.yaml", text).unwrap();
+        resources.policy(None).unwrap().0
+    }
+
+    fn permit(policy: &Policy, name: &str) -> InterceptPermit {
+        let name = Name::parse(name.as_bytes()).unwrap();
+        match policy.tls(&name, 443).unwrap() {
+            Tls::Intercept(permit) => permit,
+            Tls::Passthrough(_) => unreachable!("the policy intercepts"),
+        }
+    }
+
+    #[test]
+    fn mints_once_a_name_and_keeps_no_more_than_its_bound() {
+        let leaves = Leaves::new(Arc::new(Ca::generate().unwrap())).unwrap();
+        let policy = policy();
+        let minted = |name: &str| {
+            let permit = permit(&policy, name);
+            leaves.config(&permit, Version::H1).unwrap().1
+        };
+        assert_eq!(minted("first.example.com"), Minted::Now);
+        assert_eq!(minted("first.example.com"), Minted::Before);
+        for n in 0..LEAVES_PER_SANDBOX {
+            assert_eq!(minted(&format!("n{n}.example.com")), Minted::Now);
+        }
+        assert_eq!(leaves.len(), LEAVES_PER_SANDBOX);
+        assert_eq!(minted("first.example.com"), Minted::Now);
+        assert_eq!(minted("n255.example.com"), Minted::Before);
+    }
+}
