@@ -16,7 +16,8 @@ use std::{
 use anyhow::Context as _;
 use ersatz_api::{NodeConfig, Resources};
 use ersatz_steering::{Close, InstanceName, Kept, Listeners, Options, SandboxId, Steering};
-use tokio::{net::UdpSocket, task::JoinSet};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::{net::UdpSocket, sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -83,6 +84,7 @@ impl Daemon {
     /// Needs root, and a tokio runtime on which everything but connections runs. Not cancel-safe:
     /// await it to its end. Linux 6.6 or newer.
     pub async fn start(setup: DaemonConfig) -> anyhow::Result<Self> {
+        raise_descriptors();
         let config = Config::load(setup.config)?;
         let resources = config.current();
         let settings = resources.node()?;
@@ -113,6 +115,7 @@ impl Daemon {
                 audit,
                 metrics,
                 limits: settings.limits,
+                places: Arc::new(Semaphore::new(settings.limits.connections as usize)),
             }),
             ca: Arc::new(authority(&steering, instance)?),
             steering: Arc::new(steering),
@@ -264,6 +267,15 @@ impl Inner {
 
     fn bindings(&self) -> MutexGuard<'_, HashMap<SandboxId, Binding>> {
         self.bindings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Every connection takes two descriptors, and the usual soft limit is 1,024.
+fn raise_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "the limit on descriptors stays as it is");
     }
 }
 

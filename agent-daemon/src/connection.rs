@@ -64,7 +64,8 @@ pub(crate) async fn serve_connection(node: Arc<Node>, accepted: Accepted) {
         worker,
     } = accepted;
     let mut access = Access::begin(node.clone(), sandbox.clone(), dialled);
-    let Some(_admitted) = sandbox.admit() else {
+    let admitted = (sandbox.admit(), node.places.clone().try_acquire_owned());
+    let (Some(_of_sandbox), Ok(_of_node)) = admitted else {
         reset(&tcp);
         return access.refused(Reason::Overloaded);
     };

@@ -10,6 +10,7 @@ use ersatz_daemon::{
     logging::Log,
 };
 use ersatz_steering::{InstanceName, Options};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
@@ -70,7 +71,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// Secrets are in memory: none of it goes to a core file, or to another process of the same user.
+fn harden() -> anyhow::Result<()> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none).context("cannot forbid core dumps")?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot become undumpable")
+}
+
 async fn serve(arguments: Arguments) -> anyhow::Result<()> {
+    harden()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;

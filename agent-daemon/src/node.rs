@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ersatz_api::Limits;
+use tokio::sync::Semaphore;
 
 use crate::{audit::Audit, metrics::Metrics, sandboxes::Sandboxes};
 
@@ -12,4 +13,6 @@ pub(crate) struct Node {
     pub(crate) audit: Audit,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
+    /// One for each connection that may be open, of all sandboxes together.
+    pub(crate) places: Arc<Semaphore>,
 }

@@ -65,8 +65,6 @@ pub struct LimitsSpec {
     pub handshake_timeout: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<Span>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub drain_timeout: Option<Span>,
 }
 
 /// A node's settings, parsed.
@@ -94,8 +92,6 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// How long a connection may be silent. 10 min: agents wait long for a model.
     pub idle_timeout: Duration,
-    /// How long connections may go on after the daemon was told to end. 30 s.
-    pub drain_timeout: Duration,
 }
 
 impl Default for RootsSpec {
@@ -115,7 +111,6 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_mins(10),
-            drain_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -203,7 +198,6 @@ impl LimitsSpec {
                 default.handshake_timeout,
             ),
             idle_timeout: span("idleTimeout", self.idle_timeout, default.idle_timeout),
-            drain_timeout: span("drainTimeout", self.drain_timeout, default.drain_timeout),
         }
     }
 }

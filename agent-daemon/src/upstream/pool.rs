@@ -358,7 +358,12 @@ impl Pool {
             tls,
         } = &*self.dialing;
         let version = Some(Version::H2);
-        let (stream, remote, _) = dialer.tls(*sandbox, &self.authority, tls, version).await?;
+        let dialled = dialer.tls(*sandbox, &self.authority, tls, version).await;
+        if let Err(UpstreamError::Alpn | UpstreamError::Handshake(_)) = &dialled {
+            // It may speak otherwise than when it was learned; the next connection asks again.
+            self.lock().speaks = None;
+        }
+        let (stream, remote, _) = dialled?;
         let (sender, limit) = handshake::h2(stream).await?;
         let shared = Shared {
             sender,
