@@ -5,7 +5,7 @@ use std::{
     iter::successors,
     net::{IpAddr, Ipv4Addr},
     os::fd::OwnedFd,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use ersatz_api::LoadErrors;
@@ -185,14 +185,30 @@ impl Inner {
             ca_pem: self.ca.pem(),
             resolver: RESOLVER,
         };
-        let id = self.steering.enrol_netns(netns, adopt).await?.id;
-        let sandbox = Arc::new(self.sandbox(id, &name, bound, leaves));
+        let sandbox = Arc::new(OnceLock::new());
+        let (inner, registered) = (self.clone(), sandbox.clone());
+        // Known before its first connection can arrive: after a change of daemon some are waiting.
+        let register = move |id| {
+            let sandbox = Arc::new(inner.sandbox(id, &name, bound, leaves));
+            inner.node.sandboxes.insert(sandbox.clone());
+            let _ = registered.set(sandbox);
+        };
+        let enrolled = self.steering.enrol_netns_with(netns, adopt, register).await;
+        let sandbox = sandbox.get().cloned();
+        let (id, sandbox) = match (enrolled, sandbox) {
+            (Ok(enrolled), Some(sandbox)) => (enrolled.id, sandbox),
+            (enrolled, sandbox) => {
+                if let Some(sandbox) = sandbox {
+                    self.node.sandboxes.remove(sandbox.id);
+                }
+                return Err(enrolled.map_or_else(EnrolError::from, |_| EnrolError::Keys));
+            }
+        };
         if own {
             self.bindings().insert(id, binding);
         }
-        self.node.sandboxes.insert(sandbox.clone());
         self.node.metrics.sandboxes.inc();
-        info!(sandbox = %id, name, policy = sandbox.bound().policy.name(), "enrolled");
+        info!(sandbox = %id, policy = sandbox.bound().policy.name(), "enrolled");
         let handle = SandboxHandle {
             inner: self.clone(),
             id,

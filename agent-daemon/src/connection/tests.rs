@@ -56,6 +56,7 @@ impl Rig {
             audit: Audit::open(audit::Target::To(file)).unwrap(),
             metrics: metrics.clone(),
             limits,
+            places: Arc::new(tokio::sync::Semaphore::new(64)),
         });
         let ca = Arc::new(Ca::generate().unwrap());
         let nowhere = vec!["127.0.0.1:1".parse().unwrap()];
