@@ -108,15 +108,17 @@ fn group(text: &mut String, row: &Row, top: f64) -> f64 {
         below = top + height / 2.0 + 13.0,
     );
     let mut y = top;
+    let mut labels = String::new();
     for (colour, value) in bars {
-        bar(text, y, colour, value, value / envoy);
+        bar(text, &mut labels, y, colour, value, value / envoy);
         y += BAR + 2.0;
     }
     goal(text, row, top, height);
+    text.push_str(&labels);
     top + height + GAP
 }
 
-fn bar(text: &mut String, y: f64, colour: &str, value: f64, ratio: f64) {
+fn bar(text: &mut String, labels: &mut String, y: f64, colour: &str, value: f64, ratio: f64) {
     let width = ratio.clamp(0.002, MOST) / MOST * PLOT;
     let beyond = if ratio > MOST {
         format!(" ▸ {ratio:.0} ×")
@@ -125,8 +127,12 @@ fn bar(text: &mut String, y: f64, colour: &str, value: f64, ratio: f64) {
     };
     let _ = writeln!(
         text,
-        "<rect x=\"{LEFT}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{BAR}\" rx=\"2\" fill=\"{colour}\"/>\
-         <text x=\"{x:.1}\" y=\"{base:.1}\" font-size=\"11\" fill=\"#17212b\">{}{beyond}</text>",
+        "<rect x=\"{LEFT}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{BAR}\" rx=\"2\" fill=\"{colour}\"/>"
+    );
+    let _ = writeln!(
+        labels,
+        "<text x=\"{x:.1}\" y=\"{base:.1}\" font-size=\"11\" fill=\"#17212b\" \
+         paint-order=\"stroke\" stroke=\"#ffffff\" stroke-width=\"3\">{}{beyond}</text>",
         number(value),
         x = LEFT + width + 6.0,
         base = y + BAR - 2.0,
