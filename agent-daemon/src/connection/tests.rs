@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::TcpListener,
+    sync::Semaphore,
     task::JoinHandle,
 };
 use tokio_rustls::{TlsConnector, client};
@@ -56,7 +57,7 @@ impl Rig {
             audit: Audit::open(audit::Target::To(file)).unwrap(),
             metrics: metrics.clone(),
             limits,
-            places: Arc::new(tokio::sync::Semaphore::new(64)),
+            places: Arc::new(Semaphore::new(limits.connections as usize)),
         });
         let ca = Arc::new(Ca::generate().unwrap());
         let nowhere = vec!["127.0.0.1:1".parse().unwrap()];
@@ -152,7 +153,7 @@ impl Rig {
 }
 
 async fn in_time<T>(what: impl Future<Output = T>) -> T {
-    time::timeout(Duration::from_secs(300), what).await.unwrap()
+    time::timeout(Duration::from_mins(5), what).await.unwrap()
 }
 
 /// All that still comes; empty where the connection was reset.
@@ -185,6 +186,20 @@ async fn connections_beyond_the_bound_are_reset() {
     assert!(rig.metric(
         r#"ersatz_connections_total{protocol="tcp",verdict="deny",reason="overloaded"} 1"#
     ));
+}
+
+#[tokio::test]
+async fn connections_beyond_the_nodes_bound_are_reset() {
+    let limits = Limits {
+        connections: 1,
+        ..Limits::default()
+    };
+    let rig = Rig::new(limits).await;
+    let (_first, _) = rig.dial("plain.test", 80).await;
+    tokio::task::yield_now().await;
+    let (_second, serving) = rig.dial("plain.test", 80).await;
+    in_time(serving).await.unwrap();
+    assert_eq!(rig.reasons().await, ["overloaded"]);
 }
 
 #[tokio::test]
@@ -305,12 +320,9 @@ async fn http2_announces_its_bounds_and_ends_floods_of_resets() {
         }
         Ok::<_, h2::Error>(())
     };
-    let mut flood = std::pin::pin!(flood);
-    let ended = loop {
-        tokio::select! {
-            ended = &mut flood => break ended,
-            ended = &mut connection => break ended,
-        }
+    let ended = tokio::select! {
+        ended = flood => ended,
+        ended = &mut connection => ended,
     };
     assert_eq!(connection.max_concurrent_send_streams(), 128);
     let error = ended.expect_err("the flood is not ended");
