@@ -3,7 +3,7 @@
 //! The same two records serve the daemon inside `ersatz run` and the control
 //! socket of `ersatzd`, so that a sandbox cannot tell which of the two has it.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -35,6 +35,9 @@ pub struct Enrolled {
     pub ca_pem: String,
     /// The address that goes into the sandbox's `resolv.conf`.
     pub resolver: IpAddr,
+    /// Files that hold secrets of the daemon's, to be hidden from the sandbox.
+    #[serde(default)]
+    pub hidden: Vec<PathBuf>,
 }
 
 /// A secret on its way to the daemon: zeroized, never printed.

@@ -19,7 +19,7 @@ mod supervise;
 mod terminal;
 mod user;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, bail};
 use ersatz_daemon::{enrol::Enrolled, logging::Log};
@@ -102,7 +102,7 @@ impl Sandboxed {
         let Gathered {
             request,
             secrets,
-            masks,
+            mut sources,
             roots_pem,
         } = gathered;
         let result = signals.outlasted_by(enroller.enrol(request, netns)).await;
@@ -110,18 +110,20 @@ impl Sandboxed {
             Ok(result) => result.context("cannot enrol the sandbox")?,
             Err(signal) => return Ok(exit::by_signal(signal)),
         };
+        sources.extend_from_slice(&enrolled.hidden);
+        let verbose = options.verbose;
         let command = Command {
             options,
             user,
             secrets,
-            masks,
+            sources,
             roots_pem,
             enrolled,
         };
         let code = command.run(control, signals).await;
         let refused = lease.end().await;
         let code = code?;
-        hints::after(code, &refused?);
+        hints::after(code, &refused?, verbose);
         Ok(code)
     }
 }
@@ -131,7 +133,7 @@ struct Command {
     options: Options,
     user: User,
     secrets: Vec<Known>,
-    masks: Vec<OsString>,
+    sources: Vec<PathBuf>,
     roots_pem: String,
     enrolled: Enrolled,
 }
@@ -168,7 +170,7 @@ impl Command {
             roots_pem: self.roots_pem,
             resolver: self.enrolled.resolver,
             terminal: Terminal::path(),
-            masks: self.masks,
+            masks: masks::collect(&self.sources),
             own_group: terminal.wants_own_group(),
             foreground: terminal.wants_own_group() && terminal.in_foreground(),
         })

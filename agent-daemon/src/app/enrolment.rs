@@ -5,11 +5,12 @@ use std::{
     iter::successors,
     net::{IpAddr, Ipv4Addr},
     os::fd::OwnedFd,
+    path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
-use ersatz_api::LoadErrors;
-use ersatz_policy::Reason;
+use ersatz_api::{LoadErrors, Source};
+use ersatz_policy::{CredentialName, Reason};
 use ersatz_steering::{Adopt, SandboxId, SteeringError};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -18,7 +19,7 @@ use super::{Daemon, Inner};
 use crate::{
     audit::{SandboxTag, Subject},
     binding::{self, BindError, Binding},
-    control::{Enrol, Refusal},
+    control::{self, Enrol, Refusal},
     enrol::{EnrolRequest, Enrolled},
     resolve::SandboxKey,
     sandboxes::{Bound, Sandbox},
@@ -134,6 +135,25 @@ impl Enrol for Daemon {
                 message: chain(&error),
             })
     }
+
+    fn refused(handle: &SandboxHandle) -> Vec<control::Refused> {
+        let refused = handle.refused().into_iter();
+        let told = refused.map(|one| control::Refused {
+            reason: one.reason.as_str().to_owned(),
+            target: one.target,
+            count: one.count,
+        });
+        told.collect()
+    }
+}
+
+/// The files that secrets are read from.
+fn files(sources: &[(CredentialName, Source)]) -> Vec<PathBuf> {
+    let paths = sources.iter().filter_map(|(_, source)| match source {
+        Source::File { path } => Some(path.clone()),
+        _ => None,
+    });
+    paths.collect()
 }
 
 /// An error with all its causes, on one line.
@@ -166,13 +186,16 @@ impl Inner {
         let mut binding = Binding { policy, stubs };
         let fresh = CancellationToken::new();
         let own = resources.is_none();
+        let hidden;
         let bound = match resources {
             None => {
                 let resources = self.config.current();
+                hidden = files(&binding::granted(&resources)?);
                 binding.bind(&resources, self.secrets.clone(), self.next_generation())?
             }
             Some(resources) => {
                 let sources = binding.sources(&resources)?;
+                hidden = files(&sources);
                 let secrets = Secrets::load(sources, EnvValues::from_iter(env)).await;
                 tokio::spawn(secrets.clone().watch(fresh.clone()));
                 binding.bind(&resources, secrets, self.next_generation())?
@@ -184,6 +207,7 @@ impl Inner {
             stubs: binding.stubs.clone(),
             ca_pem: self.ca.pem(),
             resolver: RESOLVER,
+            hidden,
         };
         let sandbox = Arc::new(OnceLock::new());
         let (inner, registered) = (self.clone(), sandbox.clone());

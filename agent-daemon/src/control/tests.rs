@@ -64,6 +64,7 @@ impl Enrol for Fake {
             stubs: [("github".to_owned(), "stub".to_owned())].into(),
             ca_pem: "ca".to_owned(),
             resolver: IpAddr::V4(Ipv4Addr::new(100, 64, 0, 1)),
+            hidden: Vec::new(),
         };
         Ok((Held(self.held.clone(), self.ended.clone()), enrolled))
     }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
     fs::File,
     io::Read,
     path::{Path, PathBuf},
@@ -13,7 +12,7 @@ use ersatz_api::{GrantedCredential, Resources, Source};
 use ersatz_daemon::enrol::{EnrolRequest, SecretText};
 use zeroize::Zeroizing;
 
-use super::{Options, environment::Known, masks};
+use super::{Options, environment::Known};
 
 /// Where a machine's own resources are, for a run without `-f` and without a daemon.
 const CONFIGURATION: &str = "/etc/ersatz";
@@ -25,7 +24,8 @@ const MAX_SECRET: u64 = 16 << 10;
 pub(super) struct Gathered {
     pub request: EnrolRequest,
     pub secrets: Vec<Known>,
-    pub masks: Vec<OsString>,
+    /// The files that secrets are read from.
+    pub sources: Vec<PathBuf>,
     pub roots_pem: String,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn gather(options: &Options, files: &[PathBuf]) -> anyhow::Result<Gat
         .map(Path::to_owned)
         .collect();
     Ok(Gathered {
-        masks: masks::collect(&sources),
+        sources,
         roots_pem: roots(resources.as_ref())?,
         secrets: granted.iter().filter_map(known).collect(),
         request: EnrolRequest {

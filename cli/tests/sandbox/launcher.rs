@@ -47,6 +47,7 @@ impl Enroller for Unlinked {
             stubs: [("github".to_owned(), STUB.to_owned())].into(),
             ca_pem: include_str!("../../testdata/ca.pem").to_owned(),
             resolver: IpAddr::V4(Ipv4Addr::new(100, 64, 0, 1)),
+            hidden: Vec::new(),
         };
         Ok((Unlinked, enrolled))
     }

@@ -11,7 +11,7 @@ const FILE: &str = "/etc/resolv.conf";
 pub(super) fn build(resolver: IpAddr) -> Result<(), InitError> {
     let ours = format!("{DIRECTORY}/resolv.conf");
     let content = format!(
-        "# Written by ersatz: it answers every name of this sandbox.\nnameserver {resolver}\noptions timeout:2 attempts:3\n"
+        "# Written by ersatz: it answers every name of this sandbox.\nnameserver {resolver}\noptions timeout:1 attempts:5\n"
     );
     mounting("write", &ours, fs::write(&ours, content))?;
     let target = resolved(Path::new(FILE));

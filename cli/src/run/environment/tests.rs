@@ -45,6 +45,7 @@ impl Case {
                 stubs: [("github".to_owned(), STUB.to_owned())].into(),
                 ca_pem: String::new(),
                 resolver: IpAddr::V4(Ipv4Addr::new(100, 64, 0, 1)),
+                hidden: Vec::new(),
             },
         }
     }
