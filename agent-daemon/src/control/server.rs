@@ -115,7 +115,11 @@ async fn connection<D: Enrol>(daemon: &D, stream: &UnixStream) -> Result<(), Fra
         Err(refusal) => refusal,
     };
     debug!(reason = %refusal.reason, "refused to enrol a sandbox");
-    frame::write(stream, &Answer::Refused(refusal), None).await?;
+    match frame::write(stream, &Answer::Refused(refusal), None).await {
+        // One that only looked whether we are there is gone already.
+        Err(FrameError::Io(_)) => return Ok(()),
+        result => result?,
+    }
     // To close before the client has sent all would take the answer from it.
     drop(timeout(LINGER, closed(stream)).await);
     Ok(())
