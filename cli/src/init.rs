@@ -23,7 +23,7 @@ use std::{io, path::PathBuf, process::ExitCode};
 
 pub use control::{FromInit, Plan, ToInit, decode_length, encode};
 pub(crate) use files::public_bundle;
-pub use files::{DIRECTORY, JAVA_PASSWORD, Trust};
+pub use files::{DIRECTORY, Trust};
 
 use crate::exit;
 

@@ -4,23 +4,21 @@
 //! add to a tool's own roots, the same again as Java reads it, and a directory
 //! with the name under which OpenSSL looks for ours.
 
+mod java;
+
 use std::{fmt::Write, fs, io};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use p12_keystore::{Certificate, KeyStore, KeyStoreEntry};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::{
-    der_parser::asn1_rs::{Any, FromDer},
+    der_parser::asn1_rs::FromDer,
     prelude::X509Certificate,
-    x509::X509Name,
+    x509::{AttributeTypeAndValue, X509Name},
 };
+use yasna::{construct_der, models::ObjectIdentifier};
 
 /// Where a sandbox finds our files.
 pub const DIRECTORY: &str = "/run/ersatz-sandbox";
-
-/// The password of the Java trust store, Java's own default: it protects nothing,
-/// as there are only certificates in it.
-pub const JAVA_PASSWORD: &str = "changeit";
 
 /// Where distributions keep the bundle of public roots; all that exist are replaced.
 pub(super) const BUNDLES: &[&str] = &[
@@ -43,19 +41,10 @@ pub(super) const JAVA_STORES: &[&str] = &[
     "/etc/pki/ca-trust/extracted/java/cacerts",
 ];
 
-/// Rounds of key derivation: Java's default is 10,000, and there is nothing to keep secret.
-const JAVA_ROUNDS: u32 = 1;
-
-/// Why the files could not be made.
+/// The daemon's certificate authority is no certificate.
 #[derive(Debug, thiserror::Error)]
-pub enum TrustError {
-    /// The daemon's certificate authority is no certificate.
-    #[error("the certificate authority of the daemon is malformed")]
-    Authority,
-    /// The Java trust store could not be written.
-    #[error("the trust store for Java cannot be written")]
-    Java(#[from] p12_keystore::error::Error),
-}
+#[error("the certificate authority of the daemon is malformed")]
+pub struct TrustError;
 
 /// The contents of the files.
 pub struct Trust {
@@ -78,13 +67,10 @@ impl Trust {
             bundle.extend_from_slice(part.as_bytes());
         }
         let authority =
-            CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|_| TrustError::Authority)?;
+            CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|_| TrustError)?;
         Ok(Trust {
-            java: java_store(&bundle)?,
-            hash_name: format!(
-                "{}.0",
-                subject_hash(&authority).ok_or(TrustError::Authority)?
-            ),
+            java: java::store(CertificateDer::pem_slice_iter(&bundle).flatten()),
+            hash_name: format!("{}.0", subject_hash(&authority).ok_or(TrustError)?),
             bundle,
             authority: ca_pem.as_bytes().to_vec(),
         })
@@ -106,24 +92,6 @@ pub(super) fn public_roots() -> Vec<u8> {
         .unwrap_or_default()
 }
 
-/// All certificates of a bundle as a PKCS#12 trust store; what Java would not read is left out.
-fn java_store(bundle: &[u8]) -> Result<Vec<u8>, TrustError> {
-    let mut store = KeyStore::new();
-    for (number, der) in CertificateDer::pem_slice_iter(bundle).flatten().enumerate() {
-        if let Ok(certificate) = Certificate::from_der(&der) {
-            store.add_entry(
-                &format!("root-{number}"),
-                KeyStoreEntry::Certificate(certificate),
-            );
-        }
-    }
-    let writer = store.writer(JAVA_PASSWORD);
-    Ok(writer
-        .encryption_iterations(JAVA_ROUNDS)
-        .mac_iterations(JAVA_ROUNDS)
-        .write()?)
-}
-
 /// OpenSSL's `X509_NAME_hash`: the start of the SHA-1 of the canonical subject.
 fn subject_hash(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
@@ -140,32 +108,33 @@ fn subject_hash(certificate: &CertificateDer<'_>) -> Option<String> {
 fn canonical(name: &X509Name<'_>) -> Option<Vec<u8>> {
     let mut all = Vec::new();
     for rdn in name.iter() {
-        let mut set = Vec::new();
-        for attribute in rdn.iter() {
-            let value = canonical_value(attribute.attr_value())?;
-            let mut pair = der(0x06, attribute.attr_type().as_bytes())?;
-            pair.extend(value);
-            set.extend(der(0x30, &pair)?);
-        }
-        all.extend(der(0x31, &set)?);
+        let pairs: Option<Vec<_>> = rdn.iter().map(|pair| canonical_pair(pair)).collect();
+        all.extend(construct_der(|writer| {
+            writer.write_set_of(|writer| {
+                for pair in pairs.iter().flatten() {
+                    writer.next().write_der(pair);
+                }
+            });
+        }));
+        pairs?;
     }
     Some(all)
 }
 
-fn canonical_value(value: &Any<'_>) -> Option<Vec<u8>> {
-    let text = std::str::from_utf8(value.data).ok()?;
+fn canonical_pair(pair: &AttributeTypeAndValue<'_>) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(pair.attr_value().data).ok()?;
     let words: Vec<_> = text.split_ascii_whitespace().collect();
-    der(0x0c, words.join(" ").to_ascii_lowercase().as_bytes())
-}
-
-fn der(tag: u8, content: &[u8]) -> Option<Vec<u8>> {
-    let mut encoded = vec![tag];
-    match u8::try_from(content.len()).ok()? {
-        length if length < 0x80 => encoded.push(length),
-        length => encoded.extend([0x81, length]),
-    }
-    encoded.extend_from_slice(content);
-    Some(encoded)
+    let components: Vec<u64> = pair.attr_type().iter()?.collect();
+    Some(construct_der(|writer| {
+        writer.write_sequence(|writer| {
+            writer
+                .next()
+                .write_oid(&ObjectIdentifier::from_slice(&components));
+            writer
+                .next()
+                .write_utf8_string(&words.join(" ").to_ascii_lowercase());
+        });
+    }))
 }
 
 /// The files of [`DIRECTORY`], by name.
@@ -229,17 +198,6 @@ mod tests {
 
     #[test]
     fn refuses_an_authority_that_is_no_certificate() {
-        assert!(matches!(
-            Trust::build(b"", "nonsense", ""),
-            Err(TrustError::Authority)
-        ));
-    }
-
-    #[test]
-    fn java_reads_every_certificate_of_the_bundle_back() {
-        let trust = Trust::build(b"", CA, "").expect("well-formed");
-        let policy = p12_keystore::Pkcs12ImportPolicy::Relaxed;
-        let store = KeyStore::from_pkcs12(&trust.java, JAVA_PASSWORD, policy).expect("readable");
-        assert_eq!(store.entries_len(), 1);
+        assert!(matches!(Trust::build(b"", "nonsense", ""), Err(TrustError)));
     }
 }

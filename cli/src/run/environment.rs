@@ -17,7 +17,7 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::{Options, User};
-use crate::init::{DIRECTORY, JAVA_PASSWORD};
+use crate::init::DIRECTORY;
 
 /// A real secret that this process knows, to be kept out of the sandbox.
 pub(super) struct Known {
@@ -230,8 +230,7 @@ fn trust(variables: &mut Variables) {
     variables.insert("SSL_CERT_DIR".into(), format!("{DIRECTORY}/certs").into());
     let java = format!(
         "-Djavax.net.ssl.trustStore={DIRECTORY}/trust.p12 \
-         -Djavax.net.ssl.trustStoreType=PKCS12 \
-         -Djavax.net.ssl.trustStorePassword={JAVA_PASSWORD}"
+         -Djavax.net.ssl.trustStoreType=PKCS12"
     );
     let options = variables.entry("JAVA_TOOL_OPTIONS".into()).or_default();
     if !options.is_empty() {
