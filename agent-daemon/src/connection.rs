@@ -8,6 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use ersatz_policy::{
     Authority, Host, InterceptPermit, PassthroughPermit, Reason, TcpPermit, TcpTarget, Tls,
 };
+use futures_util::FutureExt as _;
 use socket2::SockRef;
 use tokio::{
     io::AsyncWriteExt as _,
@@ -72,7 +73,7 @@ pub(crate) async fn serve_connection(node: Arc<Node>, accepted: Accepted) {
     let closing = sandbox.closing().clone();
     // The stages before the first request are boxed, so that an idle connection does not carry
     // their state for the rest of its life.
-    let opening = Box::pin(async {
+    let mut opening = Box::pin(async {
         if dialled.port() == DNS {
             dns::serve_tcp(&SandboxView { node, sandbox }, tcp).await;
             return Ok(None);
@@ -92,10 +93,17 @@ pub(crate) async fn serve_connection(node: Arc<Node>, accepted: Accepted) {
         .open(tcp, &mut access)
         .await
     });
+    // What is relayed ends by itself when the sandbox does, and leaves its record then: it is
+    // looked at first, and once more when the sandbox has ended.
     let opened = tokio::select! {
-        () = closing.cancelled() => return,
-        opened = opening => opened,
+        biased;
+        opened = &mut opening => opened,
+        () = closing.cancelled() => match opening.as_mut().now_or_never() {
+            Some(opened) => opened,
+            None => return,
+        },
     };
+    drop(opening);
     let ended = match opened {
         Ok(Some(Served {
             session,

@@ -24,23 +24,7 @@ impl Daemon {
         for condition in Condition::ALL {
             readiness.holds(condition);
         }
-        let (config, told) = (self.inner.config.clone(), readiness.clone());
-        self.tasks.spawn(
-            self.inner
-                .stop
-                .clone()
-                .run_until_cancelled_owned(async move {
-                    let mut looks = tokio::time::interval(CONFIG_LOOKS);
-                    loop {
-                        looks.tick().await;
-                        match config.problem() {
-                            None => told.holds(Condition::Config),
-                            Some(problem) => told.lacks(Condition::Config, problem.to_string()),
-                        }
-                    }
-                })
-                .map(drop),
-        );
+        self.tell_of_config(readiness.clone());
         let inner = self.inner.clone();
         let scrape = move || {
             let sandboxes = inner.node.sandboxes.all();
@@ -96,5 +80,37 @@ impl Daemon {
             }
         });
         Ok(())
+    }
+
+    /// Keeps readiness and metrics in step with what is wrong with the configuration.
+    fn tell_of_config(&mut self, readiness: Readiness) {
+        let config = self.inner.config.clone();
+        let metrics = self.inner.node.metrics.clone();
+        self.tasks.spawn(
+            self.inner
+                .stop
+                .clone()
+                .run_until_cancelled_owned(async move {
+                    let mut looks = tokio::time::interval(CONFIG_LOOKS);
+                    let mut known = None;
+                    loop {
+                        looks.tick().await;
+                        let problem = config.problem();
+                        match &problem {
+                            None => readiness.holds(Condition::Config),
+                            Some(problem) => {
+                                readiness.lacks(Condition::Config, problem.to_string());
+                            }
+                        }
+                        let read = problem.as_ref().map(Arc::as_ptr);
+                        if read.is_some() && read != known.as_ref().map(Arc::as_ptr) {
+                            metrics.config_reload(false);
+                        }
+                        // Held, so that the next problem is told from it by where it is.
+                        known = problem;
+                    }
+                })
+                .map(drop),
+        );
     }
 }
