@@ -15,7 +15,6 @@ mod options;
 mod preflight;
 mod request;
 mod signals;
-mod sudo;
 mod supervise;
 mod terminal;
 mod user;
@@ -103,7 +102,7 @@ impl Sandboxed {
         let Gathered {
             request,
             secrets,
-            mut hidden,
+            mut sources,
             roots_pem,
         } = gathered;
         let result = signals.outlasted_by(enroller.enrol(request, netns)).await;
@@ -111,13 +110,13 @@ impl Sandboxed {
             Ok(result) => result.context("cannot enrol the sandbox")?,
             Err(signal) => return Ok(exit::by_signal(signal)),
         };
-        hidden.extend_from_slice(&enrolled.hidden);
+        sources.extend_from_slice(&enrolled.hidden);
         let verbose = options.verbose;
         let command = Command {
             options,
             user,
             secrets,
-            hidden,
+            sources,
             roots_pem,
             enrolled,
         };
@@ -134,7 +133,7 @@ struct Command {
     options: Options,
     user: User,
     secrets: Vec<Known>,
-    hidden: Vec<PathBuf>,
+    sources: Vec<PathBuf>,
     roots_pem: String,
     enrolled: Enrolled,
 }
@@ -158,11 +157,6 @@ impl Command {
             user: &self.user,
             secrets: &self.secrets,
             enrolled: &self.enrolled,
-            path: if self.options.user.is_none() {
-                sudo::path_of_caller()
-            } else {
-                None
-            },
         }
         .assemble()?;
         Ok(Plan {
@@ -176,7 +170,7 @@ impl Command {
             roots_pem: self.roots_pem,
             resolver: self.enrolled.resolver,
             terminal: Terminal::path(),
-            masks: masks::collect(&self.hidden),
+            masks: masks::collect(&self.sources),
             own_group: terminal.wants_own_group(),
             foreground: terminal.wants_own_group() && terminal.in_foreground(),
         })

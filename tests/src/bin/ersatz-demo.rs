@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 
 fn show() -> Result<bool> {
     let node = Node::new()?;
-    repository(node.directory(), 1_000_000)?;
+    repository(&node.world_directory(), 1_000_000)?;
     println!(
         "\n  ersatz run -f policy.yaml -- sh     (git.test wants Basic, api.test Bearer over HTTP/2)\n"
     );
@@ -98,7 +98,7 @@ fn run(node: &Node) -> Result<String> {
         "export HOME=/tmp\n{}\
          echo \"stub api $API_TOKEN\"; echo \"stub git $GIT_PASSWORD\"\n\
          env; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null\n\
-         find {} /run /dev/shm -type f -size -1M -exec cat {{}} + 2>/dev/null; true\n",
+         find {} /run /dev/shm -type f -size -1000k -exec cat {{}} + 2>/dev/null; true\n",
         steps.collect::<String>(),
         node.directory().display()
     );

@@ -96,6 +96,18 @@ impl<'n> Daemon<'n> {
             .sum())
     }
 
+    /// Waits until a metric has come to at least so much: connections count when they end.
+    pub fn reaches(&self, name: &str, labels: &[&str], least: u64) -> Result<()> {
+        let reached = wait_until(PATIENCE, || {
+            self.metric(name, labels)
+                .ok()
+                .filter(|value| *value >= least)
+        });
+        let now = self.metric(name, labels)?;
+        reached.with_context(|| format!("{name}{labels:?} is {now}, not {least}"))?;
+        Ok(())
+    }
+
     /// The answer of the daemon's administration socket, head and all.
     pub fn ask(&self, path: &str) -> Result<String> {
         let mut stream = UnixStream::connect(self.socket())?;

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -52,6 +52,10 @@ impl Node {
         let (inside, outside) = (Namespace::new()?, Namespace::new()?);
         join(&inside, &outside)?;
         let world = start_world(&outside, directory.path(), &secrets)?;
+        fs::copy(
+            world_directory(directory.path()).join("ca.pem"),
+            directory.path().join("ca.pem"),
+        )?;
         let node = Self {
             _world: world,
             outside,
@@ -67,6 +71,11 @@ impl Node {
     /// Where this scenario's files are.
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Where the world's files are: its ledger, its repositories. No sandbox can look in.
+    pub fn world_directory(&self) -> PathBuf {
+        world_directory(self.directory())
     }
 
     /// The real secrets, which the sandbox must never see.
@@ -155,7 +164,7 @@ impl Node {
 
     /// Records of the world's ledger so far.
     pub fn ledger(&self) -> Result<Records> {
-        Records::read(&self.directory().join("ledger.jsonl"))
+        Records::read(&self.world_directory().join("ledger.jsonl"))
     }
 
     /// Where the daemon writes its audit log.
@@ -183,6 +192,13 @@ impl Node {
         Inventory::take(self)
     }
 }
+
+fn world_directory(directory: &Path) -> PathBuf {
+    directory.join("world")
+}
+
+/// A user that nothing else here runs as.
+const NOBODYS: u32 = 65_533;
 
 /// A program of this workspace, as it was built for these tests.
 pub fn tool(name: &str) -> PathBuf {
@@ -250,11 +266,16 @@ fn join(node: &Namespace, world: &Namespace) -> Result<()> {
 }
 
 fn start_world(outside: &Namespace, directory: &Path, secrets: &Secrets) -> Result<Running> {
+    let directory = &world_directory(directory);
+    // Nobody in a sandbox can look in: not even its root, who has no right to.
+    fs::create_dir(directory)?;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+    chown(directory, Some(NOBODYS), Some(NOBODYS))?;
     let config = Config {
-        directory: directory.to_owned(),
+        directory: directory.clone(),
         accept: secrets.accepted(),
     };
-    let file = directory.join("world.json");
+    let file = directory.join("config.json");
     fs::write(&file, serde_json::to_vec(&config)?)?;
     let program = tool("ersatz-world");
     ensure!(

@@ -23,7 +23,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            credentials: "api, git, models".into(),
+            credentials: "api, git, models, anthropic, openai".into(),
             allow: ALLOW.into(),
             more: String::new(),
             allow_private: vec![PREFIX_V4.into(), PREFIX_V6.into()],

@@ -162,8 +162,7 @@ fn the_sandbox_holds_no_secret_in_environment_files_and_proc() -> Result<()> {
         "env
          cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/[0-9]*/maps 2>/dev/null
          cat /proc/self/mountinfo
-         find {} /run /dev/shm /etc/ersatz -type f -size -4M -exec cat {{}} + 2>/dev/null
-         curl -sS --max-time 20 -D - -H \"Authorization: Bearer $API_TOKEN\" https://api.test/reflect
+         find {0} /run /dev/shm /etc/ersatz -type f -size -4M -exec cat {{}} + 2>/dev/null
          true",
         node.directory().display()
     );
@@ -173,10 +172,6 @@ fn the_sandbox_holds_no_secret_in_environment_files_and_proc() -> Result<()> {
     assert!(
         stdout.contains("API_TOKEN=ghp_"),
         "the stub is there, in its shape: {stdout}"
-    );
-    assert!(
-        stdout.contains("\"authorization\""),
-        "the server reflected the request"
     );
     for output in [stdout, stderr] {
         assert_eq!(node.secrets().find_in(output.as_bytes()), None);

@@ -12,7 +12,7 @@ const SIZE: usize = 50_000_000;
 #[test]
 fn clones_and_pushes_50_mb_with_a_stub_for_a_password() -> Result<()> {
     let node = Node::new()?;
-    repository(node.directory(), SIZE)?;
+    repository(&node.world_directory(), SIZE)?;
     let daemon = node.daemon()?;
     let work = node.directory().join("work");
     let script = format!(
@@ -35,7 +35,7 @@ fn clones_and_pushes_50_mb_with_a_stub_for_a_password() -> Result<()> {
 
     let mut show = Command::new("git");
     show.arg("-C")
-        .arg(node.directory().join("repositories/acme.git"));
+        .arg(node.world_directory().join("repositories/acme.git"));
     let pushed = show
         .args(["-c", "safe.directory=*", "rev-parse", "pushed"])
         .output()?;

@@ -60,9 +60,11 @@ fn a_killed_daemon_lets_nothing_out_and_the_next_one_serves_on() -> Result<()> {
     let started = Instant::now();
     let daemon = node.daemon()?;
     let ready = started.elapsed();
-    assert_eq!(
-        sandbox.step(REQUEST)?,
-        "200",
+    // A question that comes before the sandbox is enrolled again is lost: asked once more.
+    let again = REQUEST.replace("--max-time 10", "--max-time 0.3");
+    let until = format!("until [ \"$({again})\" = 200 ]; do :; done; echo served");
+    assert!(
+        sandbox.step(&until)?.ends_with("served\n"),
         "the same sandbox, the same stub, the same CA"
     );
     let served = started.elapsed();
@@ -80,6 +82,8 @@ fn is_farewell(frame: &str) -> bool {
     let ends = ["flags=10", "flags=11", "flags=14", "flags=04"];
     frame == "arp"
         || frame.starts_with("icmp6")
+        // The world's own link says which multicast groups it listens to.
+        || frame == "protocol-0 [::] > [ff02::16]"
         || (frame.starts_with("tcp")
             && frame.ends_with("payload=0")
             && ends.iter().any(|flags| frame.contains(flags)))

@@ -61,9 +61,7 @@ fn three_thousand_connections_are_open_at_once() -> Result<()> {
         at_once: 3_000,
     };
     run(&node, &plan)?;
-    let counted = daemon.metric("ersatz_connections_total", &[r#"protocol="tcp""#])?;
-    assert!(counted >= 3_000, "{counted}");
-    Ok(())
+    daemon.reaches("ersatz_connections_total", &[r#"protocol="tcp""#], 3_000)
 }
 
 #[test]
@@ -78,7 +76,8 @@ fn twenty_thousand_connections_follow_each_other() -> Result<()> {
     run(&node, &plan)?;
     let tcp = node.ledger()?.with(&[("kind", "tcp")]).len();
     assert_eq!(tcp, 20_000, "the world saw each once");
-    let counted = daemon.metric("ersatz_connections_total", &[r#"protocol="tcp""#])?;
-    assert!(counted >= 20_000, "{counted}");
-    Ok(())
+    let counted = daemon.reaches("ersatz_connections_total", &[r#"protocol="tcp""#], 20_000);
+    let open = daemon.metric("ersatz_open_connections", &[])?;
+    let audited = node.audit()?.with(&[("protocol", "tcp")]).len();
+    counted.with_context(|| format!("{open} are open, {audited} are audited"))
 }

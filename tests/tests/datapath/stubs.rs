@@ -1,7 +1,7 @@
 //! A stub anywhere but in its place: never the secret.
 
 use anyhow::{Result, ensure};
-use ersatz_tests::rig::{Node, Records, text};
+use ersatz_tests::rig::{Node, Records, Settings, text};
 
 /// Requests of `api.test` and others with a stub in the wrong place.
 const MISUSES: &[(&str, &str, &str)] = &[
@@ -59,11 +59,6 @@ const MISUSES: &[(&str, &str, &str)] = &[
         "as a bearer token where a key belongs",
         r#"-H "Authorization: Bearer $MODELS_KEY" https://models.test/"#,
         "stub-misplaced",
-    ),
-    (
-        "in plaintext",
-        r#"-H "Authorization: Bearer $API_TOKEN" http://api.test/"#,
-        "plaintext",
     ),
 ];
 
@@ -184,14 +179,26 @@ fn a_redirect_takes_no_secret_along() -> Result<()> {
 }
 
 #[test]
-fn a_reflected_secret_becomes_the_stub_again() -> Result<()> {
-    let node = Node::new()?;
+fn a_credential_never_goes_over_plaintext() -> Result<()> {
+    let rules = "  - {hosts: [open.test], scheme: http}\n";
+    let node = Node::with(Settings::default().allowing(rules))?;
     let _daemon = node.daemon()?;
-    let script = r#"echo $API_TOKEN
-        curl -sS --max-time 20 --compressed -H "Authorization: Bearer $API_TOKEN" https://api.test/reflect"#;
-    let answer = node.shell(script)?.success()?;
-    let stub = answer.lines().next().unwrap_or_default();
-    assert!(answer.contains(&format!("Bearer {stub}")), "{answer}");
-    assert_eq!(node.secrets().find_in(answer.as_bytes()), None);
+    let own = r#"curl -sS --max-time 20 -H "Authorization: Bearer $API_TOKEN" http://api.test/"#;
+    let answer = node.shell(own)?;
+    assert!(
+        !answer.stdout.contains("\"ok\":true"),
+        "no rule allows plaintext to it: {answer:?}"
+    );
+    let other = own.replace("api.test/", "open.test/");
+    let answer = node.shell(&other)?;
+    assert!(
+        answer.stdout.contains("stub-wrong-host") || answer.stdout.contains("plaintext-credential"),
+        "{answer:?}"
+    );
+    assert!(node.ledger()?.with(&[("kind", "request")]).is_empty());
+    let plain = node
+        .shell("curl -sS --max-time 20 http://open.test/")?
+        .success()?;
+    assert!(plain.contains("\"ok\":true"), "{plain}");
     Ok(())
 }

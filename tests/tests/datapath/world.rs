@@ -3,7 +3,7 @@
 use std::{process::Command, time::Duration};
 
 use anyhow::Result;
-use ersatz_tests::rig::{Node, Running};
+use ersatz_tests::rig::{Node, Running, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -133,7 +133,10 @@ fn a_node_ends_with_all_that_was_started_in_it() -> Result<()> {
     let new = before.difference(&node.inventory()?);
     assert_eq!(new, ["+ process sleep 1000 "]);
     drop(node);
-    let gone = !std::path::Path::new(&format!("/proc/{pid}/root/etc")).exists();
-    assert!(gone, "the sleeper is gone with its node");
+    // It is killed at once, and gone when the kernel has taken it apart.
+    let root = format!("/proc/{pid}/root/etc");
+    wait_until(PATIENCE, || {
+        (!std::path::Path::new(&root).exists()).then_some(())
+    })?;
     Ok(())
 }
