@@ -15,6 +15,7 @@ mod options;
 mod preflight;
 mod request;
 mod signals;
+mod sudo;
 mod supervise;
 mod terminal;
 mod user;
@@ -102,7 +103,7 @@ impl Sandboxed {
         let Gathered {
             request,
             secrets,
-            mut sources,
+            mut hidden,
             roots_pem,
         } = gathered;
         let result = signals.outlasted_by(enroller.enrol(request, netns)).await;
@@ -110,13 +111,13 @@ impl Sandboxed {
             Ok(result) => result.context("cannot enrol the sandbox")?,
             Err(signal) => return Ok(exit::by_signal(signal)),
         };
-        sources.extend_from_slice(&enrolled.hidden);
+        hidden.extend_from_slice(&enrolled.hidden);
         let verbose = options.verbose;
         let command = Command {
             options,
             user,
             secrets,
-            sources,
+            hidden,
             roots_pem,
             enrolled,
         };
@@ -133,7 +134,7 @@ struct Command {
     options: Options,
     user: User,
     secrets: Vec<Known>,
-    sources: Vec<PathBuf>,
+    hidden: Vec<PathBuf>,
     roots_pem: String,
     enrolled: Enrolled,
 }
@@ -157,6 +158,11 @@ impl Command {
             user: &self.user,
             secrets: &self.secrets,
             enrolled: &self.enrolled,
+            path: if self.options.user.is_none() {
+                sudo::path_of_caller()
+            } else {
+                None
+            },
         }
         .assemble()?;
         Ok(Plan {
@@ -170,7 +176,7 @@ impl Command {
             roots_pem: self.roots_pem,
             resolver: self.enrolled.resolver,
             terminal: Terminal::path(),
-            masks: masks::collect(&self.sources),
+            masks: masks::collect(&self.hidden),
             own_group: terminal.wants_own_group(),
             foreground: terminal.wants_own_group() && terminal.in_foreground(),
         })

@@ -102,6 +102,8 @@ pub(super) struct Inputs<'a> {
     pub user: &'a User,
     pub secrets: &'a [Known],
     pub enrolled: &'a Enrolled,
+    /// The path that the caller had before sudo.
+    pub path: Option<OsString>,
 }
 
 type Variables = BTreeMap<OsString, OsString>;
@@ -169,6 +171,9 @@ impl Inputs<'_> {
                 Some(value) => drop(variables.insert(variable.into(), value)),
                 None => drop(variables.remove(OsStr::new(variable))),
             }
+        }
+        if let Some(path) = &self.path {
+            variables.insert("PATH".into(), path.clone());
         }
         variables
             .entry("PATH".into())

@@ -39,7 +39,7 @@ const HARMLESS: &[&str] = &["/var/lib/sss/pipes/nss"];
 /// Sockets that are hidden at most: more would make the start slow, and no machine has them.
 const MAX_SOCKETS: usize = 4096;
 
-/// All that is hidden, by path; `secrets` are the files that credentials are read from.
+/// All that is hidden, by path; `secrets` are files that hold them, or are the daemon's alone.
 pub(super) fn collect(secrets: &[PathBuf]) -> Vec<OsString> {
     let mut masks: BTreeSet<PathBuf> = secrets.iter().map(|file| around(file, secrets)).collect();
     masks.extend(DIRECTORIES.iter().map(PathBuf::from));

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use ersatz_api::{GrantedCredential, Resources, Source};
+use ersatz_api::{GrantedCredential, NodeConfig, Resources, Source};
 use ersatz_daemon::enrol::{EnrolRequest, SecretText};
 use zeroize::Zeroizing;
 
@@ -24,8 +24,8 @@ const MAX_SECRET: u64 = 16 << 10;
 pub(super) struct Gathered {
     pub request: EnrolRequest,
     pub secrets: Vec<Known>,
-    /// The files that secrets are read from.
-    pub sources: Vec<PathBuf>,
+    /// Files that the sandbox must not see.
+    pub hidden: Vec<PathBuf>,
     pub roots_pem: String,
 }
 
@@ -40,14 +40,10 @@ pub(super) fn gather(options: &Options, files: &[PathBuf]) -> anyhow::Result<Gat
         Some(resources) => resources.policy(options.policy.as_deref())?.1,
         None => Vec::new(),
     };
-    let sources: Vec<PathBuf> = granted
-        .iter()
-        .filter_map(file_of)
-        .map(Path::to_owned)
-        .collect();
+    let node = resources.as_ref().map(Resources::node).transpose()?;
     Ok(Gathered {
-        sources,
-        roots_pem: roots(resources.as_ref())?,
+        hidden: hidden(&granted, node.as_ref(), options),
+        roots_pem: node.map_or(Ok(String::new()), |node| roots(&node.root_files))?,
         secrets: granted.iter().filter_map(known).collect(),
         request: EnrolRequest {
             name: name(options),
@@ -57,6 +53,23 @@ pub(super) fn gather(options: &Options, files: &[PathBuf]) -> anyhow::Result<Gat
             stubs: BTreeMap::new(),
         },
     })
+}
+
+/// Files that are the daemon's alone: those of secrets, and the audit log.
+fn hidden(
+    granted: &[GrantedCredential],
+    node: Option<&NodeConfig>,
+    options: &Options,
+) -> Vec<PathBuf> {
+    let audit = options
+        .audit
+        .as_deref()
+        .filter(|path| path.as_os_str() != "-");
+    let audit = audit.or(node.and_then(|node| node.audit_file.as_deref()));
+    let files = granted.iter().filter_map(file_of).chain(audit);
+    files
+        .filter_map(|file| std::path::absolute(file).ok())
+        .collect()
 }
 
 /// The files of resources of this run; none leaves it to those of a running daemon.
@@ -142,13 +155,10 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 /// Roots that the node's settings add: hosts that pass through undecrypted show them to the sandbox.
-fn roots(resources: Option<&Resources>) -> anyhow::Result<String> {
-    let Some(resources) = resources else {
-        return Ok(String::new());
-    };
+fn roots(files: &[PathBuf]) -> anyhow::Result<String> {
     let mut all = String::new();
-    for file in resources.node()?.root_files {
-        let pem = std::fs::read_to_string(&file)
+    for file in files {
+        let pem = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read the roots in {}", file.display()))?;
         all.push_str(&pem);
         all.push('\n');

@@ -6,6 +6,8 @@ use anyhow::{Context, anyhow};
 use nix::unistd::{Gid, Uid, User as Account, getgrouplist};
 use serde::{Deserialize, Serialize};
 
+use super::sudo;
+
 /// The sandbox's user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
@@ -29,7 +31,7 @@ impl User {
         if let Some(asked) = asked {
             return User::named(asked);
         }
-        match caller_of_sudo() {
+        match sudo::caller() {
             Some((uid, gid)) => User::numbered(uid, gid),
             None => User::numbered(Uid::current(), Gid::current()),
         }
@@ -73,20 +75,6 @@ impl User {
             shell: Some(account.shell.into()),
         })
     }
-
-    /// Whether the sandbox runs as user 0: without capabilities, yet owner of the system's files.
-    pub fn is_root(&self) -> bool {
-        self.uid == 0
-    }
-}
-
-/// Who called sudo; its variables count only where sudo could have set them, as root.
-fn caller_of_sudo() -> Option<(Uid, Gid)> {
-    let number = |name| std::env::var(name).ok()?.parse().ok();
-    let (uid, gid) = (number("SUDO_UID")?, number("SUDO_GID")?);
-    Uid::effective()
-        .is_root()
-        .then(|| (Uid::from_raw(uid), Gid::from_raw(gid)))
 }
 
 #[cfg(test)]
@@ -98,7 +86,6 @@ mod tests {
         let by_name = User::of_sandbox(Some("root")).expect("root exists");
         assert_eq!(by_name, User::of_sandbox(Some("0")).expect("root exists"));
         assert!(by_name.groups.contains(&0));
-        assert!(by_name.is_root());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Who the command is and what the kernel lets it do.
 
+use std::{fs, os::unix::fs::PermissionsExt};
+
 use libtest_mimic::Failed;
 
 use crate::{
@@ -17,6 +19,10 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
         is_the_user_that_was_asked_for,
     ),
     ("is_the_caller_of_sudo", is_the_caller_of_sudo),
+    (
+        "has_the_path_of_the_caller_of_sudo",
+        has_the_path_of_the_caller_of_sudo,
+    ),
     (
         "is_denied_what_the_filter_denies",
         is_denied_what_the_filter_denies,
@@ -75,6 +81,24 @@ fn is_the_caller_of_sudo() -> Result<(), Failed> {
         sandbox.shell("id -u; id -g; id -G; env | grep -c SUDO || true"),
         "54321\n54322\n54322\n0\n"
     );
+    Ok(())
+}
+
+/// sudo's own path is the one it was called with; what it starts gets another one.
+fn has_the_path_of_the_caller_of_sudo() -> Result<(), Failed> {
+    let directory = tempfile::tempdir()?;
+    let sudo = directory.path().join("sudo");
+    let script =
+        "#!/bin/bash\nenv PATH=/usr/bin:/bin SUDO_UID=54321 SUDO_GID=54321 \"$@\"; exit $?\n";
+    fs::write(&sudo, script)?;
+    fs::set_permissions(&sudo, fs::Permissions::from_mode(0o755))?;
+    let path = format!("/home/someone/bin:{}", std::env::var("PATH")?);
+    let line = ["bash", "-c", "echo $PATH"];
+    let sandbox = Sandbox::new().variable("PATH", &path);
+    let output = sandbox
+        .started_by(&[&sudo.to_string_lossy()], &line)
+        .output()?;
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{path}\n"));
     Ok(())
 }
 

@@ -61,7 +61,7 @@ fn bag(writer: DERWriter<'_>, alias: &str, certificate: &[u8]) {
         });
         writer.next().write_set_of(|writer| {
             attribute(writer.next(), ALIAS, |writer| {
-                writer.write_bmp_string(alias)
+                writer.write_bmp_string(alias);
             });
             attribute(writer.next(), TRUSTED, |writer| oid(writer, ANY_USAGE));
         });

@@ -61,6 +61,7 @@ impl Case {
             user: &self.user,
             secrets: &self.secrets,
             enrolled: &self.enrolled,
+            path: None,
         };
         let text = |text: OsString| text.into_string().expect("the cases are UTF-8");
         Ok(inputs
