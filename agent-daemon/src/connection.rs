@@ -15,7 +15,6 @@ use tokio::{
     net::TcpStream,
     time::{self, Instant},
 };
-use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
 use crate::{
@@ -23,7 +22,7 @@ use crate::{
     audit::Protocol,
     detect::{Detected, Hello, Offers, detect},
     dns,
-    http::{Route, Session, serve},
+    http::{Route, Serving, Session, serve},
     metrics::Outcome,
     node::Node,
     refused::Refused,
@@ -105,14 +104,7 @@ pub(crate) async fn serve_connection(node: Arc<Node>, accepted: Accepted) {
     };
     drop(opening);
     let ended = match opened {
-        Ok(Some(Served {
-            session,
-            stream: Downstream::Tls(stream),
-        })) => served(serve(session, *stream).await),
-        Ok(Some(Served {
-            session,
-            stream: Downstream::Plain(stream),
-        })) => served(serve(session, stream).await),
+        Ok(Some(serving)) => served(serving.await),
         Ok(None) => Ok(()),
         Err(refused) => Err(refused),
     };
@@ -123,17 +115,6 @@ pub(crate) async fn serve_connection(node: Arc<Node>, accepted: Accepted) {
         );
         access.refused(refused.reason());
     }
-}
-
-/// A connection that speaks HTTP from here on.
-struct Served {
-    session: Session,
-    stream: Downstream,
-}
-
-enum Downstream {
-    Tls(Box<TlsStream<Socket>>),
-    Plain(Socket),
 }
 
 /// What all stages of one connection need to know.
@@ -148,7 +129,7 @@ struct Stage {
 
 impl Stage {
     /// To the point where HTTP begins, or to the end of a connection that is only passed on.
-    async fn open(self, tcp: TcpStream, access: &mut Access) -> Result<Option<Served>, Refused> {
+    async fn open(self, tcp: TcpStream, access: &mut Access) -> Result<Option<Serving>, Refused> {
         let name = self.sandbox.names.name(self.dialled.ip());
         if let Some(permit) = self.bound.policy.opaque(name.as_ref(), self.dialled) {
             return self.opaque(tcp, &permit, access).await.map(|()| None);
@@ -172,7 +153,7 @@ impl Stage {
     }
 
     /// TLS goes by the name that the client asks for, and by the port that it dialled.
-    async fn tls(self, hello: Hello, access: &mut Access) -> Result<Option<Served>, Refused> {
+    async fn tls(self, hello: Hello, access: &mut Access) -> Result<Option<Serving>, Refused> {
         access.protocol(Protocol::Tls);
         let Some(name) = &hello.name else {
             return refuse_hello(hello, UNRECOGNIZED_NAME, Refused::NoServerName).await;
@@ -194,7 +175,7 @@ impl Stage {
         mut hello: Hello,
         permit: InterceptPermit,
         access: &mut Access,
-    ) -> Result<Option<Served>, Refused> {
+    ) -> Result<Option<Serving>, Refused> {
         let pool = self
             .sandbox
             .upstreams(self.worker)
@@ -229,13 +210,10 @@ impl Stage {
             worker: self.worker,
             version,
         };
-        Ok(Some(Served {
-            session,
-            stream: Downstream::Tls(Box::new(stream)),
-        }))
+        Ok(Some(serve(session, stream)))
     }
 
-    fn plaintext(self, stream: Socket, access: &mut Access) -> Served {
+    fn plaintext(self, stream: Socket, access: &mut Access) -> Serving {
         access.intercepted();
         let session = Session {
             tls: None,
@@ -247,10 +225,7 @@ impl Stage {
             worker: self.worker,
             version: Version::H1,
         };
-        Served {
-            session,
-            stream: Downstream::Plain(stream),
-        }
+        serve(session, stream)
     }
 
     /// Not decrypted: the name is ours to resolve and vet, the bytes are theirs.

@@ -13,4 +13,4 @@ mod upgrade;
 
 pub(crate) use body::{Outgoing, Reply};
 pub(crate) use exchange::Exchange;
-pub(crate) use serve::{Route, Session, serve};
+pub(crate) use serve::{Route, Serving, Session, serve};

@@ -1,8 +1,9 @@
 //! The stages of a request, in order: authority, policy, injection, forwarding, answer.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
 use ersatz_policy::{Authority, Host, InterceptPermit};
+use futures_util::FutureExt as _;
 use http::{Request, Response, StatusCode, Uri, request::Parts, uri::Scheme};
 use hyper::{
     body::Incoming,
@@ -14,6 +15,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Exchange, Outgoing, Reply,
@@ -76,33 +78,45 @@ pub(crate) enum Route {
     Plaintext { port: u16 },
 }
 
-/// Serves requests on `stream` until either side ends it.
-pub(crate) async fn serve<S>(session: Session, stream: S) -> Result<(), hyper::Error>
+/// A connection that speaks HTTP, to be driven until either side ends it. Boxed, with no more in
+/// it than its own version needs, because most of its life it is idle.
+pub(crate) type Serving = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
+
+/// Serves requests on `stream`.
+pub(crate) fn serve<S>(session: Session, stream: S) -> Serving
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let closing = session.sandbox.closing().clone();
     let version = session.version;
     let session = Arc::new(session);
-    let service = service_fn(move |request| respond(session.clone(), request));
+    // A request's future is boxed as well: hyper keeps the place of one for as long as the
+    // connection lasts.
+    let service = service_fn(move |request| Box::pin(respond(session.clone(), request)));
     let stream = TokioIo::new(stream);
-    // Boxed, so that a connection holds the state of its own version and not of the larger one.
     match version {
         Version::H1 => {
-            let connection = Box::pin(h1().serve_connection(stream, service).with_upgrades());
-            closing
-                .run_until_cancelled(connection)
-                .await
-                .unwrap_or(Ok(()))
+            let connection = h1().serve_connection(stream, service).with_upgrades();
+            Box::pin(until_closed(closing, connection))
         }
         Version::H2 => {
-            let connection = Box::pin(h2().serve_connection(stream, service));
-            closing
-                .run_until_cancelled(connection)
-                .await
-                .unwrap_or(Ok(()))
+            let connection = h2().serve_connection(stream, service);
+            Box::pin(until_closed(closing, connection))
         }
     }
+}
+
+/// Drives `connection` until it ends, or its sandbox does.
+fn until_closed<F>(
+    closing: CancellationToken,
+    connection: F,
+) -> impl Future<Output = Result<(), hyper::Error>>
+where
+    F: Future<Output = Result<(), hyper::Error>>,
+{
+    closing
+        .run_until_cancelled_owned(connection)
+        .map(|ended| ended.unwrap_or(Ok(())))
 }
 
 fn h1() -> http1::Builder {
