@@ -158,7 +158,7 @@ impl Rig {
 }
 
 async fn in_time<T>(what: impl Future<Output = T>) -> T {
-    time::timeout(Duration::from_secs(20), what).await.unwrap()
+    time::timeout(Duration::from_mins(2), what).await.unwrap()
 }
 
 /// All that still comes; empty where the connection was reset.
