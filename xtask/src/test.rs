@@ -139,7 +139,7 @@ fn run_tier(tier: Tier, filter: &[String]) -> Result<()> {
     let mut test = build::cargo("test");
     test.arg("--no-fail-fast")
         .args(targets.iter().flat_map(Target::selection));
-    if tier == Tier::Unit {
+    if !tier.needs_root() {
         test.args(["--lib", "--bins"]);
     }
     if tier.needs_root() && !privilege::is_root() {

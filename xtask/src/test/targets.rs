@@ -1,7 +1,9 @@
 //! Which test targets make up a tier.
 //!
-//! A target that is named after a tier (`datapath`, `datapath_git`) belongs to
-//! it; any other to the tier of its package.
+//! Tests beside the code belong to the tier `unit`, but for the daemon's: these
+//! proxy in process, over loopback. An integration test that is named after a
+//! tier (`datapath`, `datapath_git`) belongs to it, any other to the tier of its
+//! package.
 
 use std::process::Command;
 
@@ -40,7 +42,7 @@ pub(super) fn of(tier: Tier) -> Result<Vec<Target>> {
         let name = package["name"]
             .as_str()
             .context("a package without a name")?;
-        if tier == Tier::Unit {
+        if tier == tier_beside_the_code(name) {
             targets.push(Target {
                 package: name.to_owned(),
                 test: None,
@@ -64,6 +66,13 @@ fn integration_tests(package: &Value) -> impl Iterator<Item = &str> {
                 .is_some_and(|kinds| kinds.contains(&"test".into()))
         })
         .filter_map(|target| target["name"].as_str())
+}
+
+fn tier_beside_the_code(package: &str) -> Tier {
+    match package {
+        "ersatz-daemon" => Tier::Proxy,
+        _ => Tier::Unit,
+    }
 }
 
 fn tier_of(package: &str, test: &str) -> Tier {
