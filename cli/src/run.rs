@@ -176,7 +176,7 @@ impl Command {
             roots_pem: self.roots_pem,
             resolver: self.enrolled.resolver,
             terminal: Terminal::path(),
-            masks: masks::collect(&self.hidden),
+            masks: masks::collect(&self.hidden)?,
             own_group: terminal.wants_own_group(),
             foreground: terminal.wants_own_group() && terminal.in_foreground(),
         })

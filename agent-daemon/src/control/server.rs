@@ -64,7 +64,12 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// Serves the control socket until the future is dropped.
 pub async fn serve<D: Enrol>(daemon: Arc<D>, listener: UnixListener) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    serve_at_most(MAX_CONNECTIONS, daemon, listener).await;
+}
+
+/// Serves it with this many connections at once.
+pub(super) async fn serve_at_most<D: Enrol>(bound: usize, daemon: Arc<D>, listener: UnixListener) {
+    let places = Arc::new(Semaphore::new(bound));
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let stream = tokio::select! {
@@ -79,10 +84,7 @@ pub async fn serve<D: Enrol>(daemon: Arc<D>, listener: UnixListener) {
             Some(_) = connections.join_next() => continue,
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
-            warn!(
-                bound = MAX_CONNECTIONS,
-                "too many control connections, refusing one"
-            );
+            warn!(bound, "too many control connections, refusing one");
             continue;
         };
         let daemon = daemon.clone();

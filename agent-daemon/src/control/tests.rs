@@ -92,6 +92,10 @@ struct Served {
 
 impl Served {
     fn start() -> Served {
+        Served::with_bound(64)
+    }
+
+    fn with_bound(bound: usize) -> Served {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("sock");
         let (asked_sender, asked) = mpsc::unbounded_channel();
@@ -102,7 +106,11 @@ impl Served {
             held: held.clone(),
             ended: ended_sender,
         });
-        let server = tokio::spawn(serve(fake.clone(), bind(&path).expect("bound")));
+        let server = tokio::spawn(server::serve_at_most(
+            bound,
+            fake.clone(),
+            bind(&path).expect("bound"),
+        ));
         Served {
             path,
             _directory: directory,
@@ -245,6 +253,28 @@ async fn nonsense_is_refused_and_ends_nothing_but_its_connection(#[case] sent: &
     let answer = String::from_utf8_lossy(answer.get(4..).unwrap_or_default()).into_owned();
     assert!(answer.starts_with(r#"{"refused":{"reason":""#), "{answer}");
     served.enrol("two").await.expect("the daemon still serves");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_bound_are_closed_at_once() {
+    let served = Served::with_bound(1);
+    let (lease, _) = served.enrol("one").await.expect("enrolled");
+    let mut second = UnixStream::connect(&served.path).await.expect("connected");
+    let mut answer = Vec::new();
+    soon(second.read_to_end(&mut answer)).await.expect("closed");
+    assert!(answer.is_empty());
+    drop(lease);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_asks_nothing_is_refused_in_time() {
+    let served = Served::start();
+    let start = tokio::time::Instant::now();
+    let mut stream = UnixStream::connect(&served.path).await.expect("connected");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("closed");
+    assert!(String::from_utf8_lossy(&answer).contains("no request came in time"));
+    assert!(start.elapsed() >= Duration::from_secs(5));
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::bail;
+
 /// Directories that hold sockets, or will, and our own configuration.
 const DIRECTORIES: &[&str] = &[
     "/etc/ersatz",
@@ -36,21 +38,18 @@ const FRESH: &[&str] = &["/run", "/var/run", "/dev", "/proc", "/sys"];
 /// Who a user is, is asked here on machines of a domain.
 const HARMLESS: &[&str] = &["/var/lib/sss/pipes/nss"];
 
-/// Sockets that are hidden at most: more would make the start slow, and no machine has them.
+/// Sockets that are hidden at most: each is a mount. No machine has so many, and one that
+/// cannot be hidden must not be left visible.
 const MAX_SOCKETS: usize = 4096;
 
 /// All that is hidden, by path; `secrets` are files that hold them, or are the daemon's alone.
-pub(super) fn collect(secrets: &[PathBuf]) -> Vec<OsString> {
+pub(super) fn collect(secrets: &[PathBuf]) -> anyhow::Result<Vec<OsString>> {
     let mut masks: BTreeSet<PathBuf> = secrets.iter().map(|file| around(file, secrets)).collect();
     masks.extend(DIRECTORIES.iter().map(PathBuf::from));
     masks.extend(temporary());
     let table = fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    masks.extend(
-        sockets(&table)
-            .filter(|path| path.exists())
-            .take(MAX_SOCKETS),
-    );
-    masks.into_iter().map(PathBuf::into_os_string).collect()
+    masks.extend(sockets(&table, Path::exists)?);
+    Ok(masks.into_iter().map(PathBuf::into_os_string).collect())
 }
 
 /// What is hidden for a secret's file: its directory where that holds nothing else, so
@@ -87,15 +86,22 @@ fn has_prefix(name: &std::ffi::OsStr) -> bool {
 }
 
 /// The paths of bound sockets in `/proc/net/unix`; abstract ones belong to a network namespace.
-fn sockets(table: &str) -> impl Iterator<Item = PathBuf> {
-    let paths = table
-        .lines()
-        .skip(1)
-        .filter_map(|line| line.split_once(" /").map(|(_, path)| path));
-    paths
+fn sockets(table: &str, exists: fn(&Path) -> bool) -> anyhow::Result<Vec<PathBuf>> {
+    let lines = table.lines().skip(1);
+    let paths = lines.filter_map(|line| line.split_once(" /").map(|(_, path)| path));
+    let found: Vec<_> = paths
         .map(|path| PathBuf::from(format!("/{path}")))
         .filter(|path| !FRESH.iter().any(|fresh| path.starts_with(fresh)))
         .filter(|path| !HARMLESS.iter().any(|harmless| path == Path::new(harmless)))
+        .filter(|path| exists(path))
+        .take(MAX_SOCKETS + 1)
+        .collect();
+    if found.len() > MAX_SOCKETS {
+        bail!(
+            "this machine has more than {MAX_SOCKETS} sockets in its file system, too many to hide"
+        );
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -114,9 +120,21 @@ Num       RefCount Protocol Flags    Type St Inode Path
 
     #[test]
     fn sockets_outside_of_fresh_directories_are_hidden() {
-        let found: Vec<_> = sockets(TABLE).collect();
+        let found = sockets(TABLE, |_| true).expect("a few");
         let expected = ["/tmp/my tmux/default", "/home/u/.docker/run/docker.sock"];
         assert_eq!(found, expected.map(PathBuf::from));
+    }
+
+    #[test]
+    fn more_sockets_than_can_be_hidden_are_an_error() {
+        let table = |count| -> String {
+            (0..=count)
+                .map(|n| format!("0: 2 0 1 1 1 1 /tmp/{n}\n"))
+                .collect()
+        };
+        let found = sockets(&table(MAX_SOCKETS), |_| true).expect("just as many");
+        assert_eq!(found.len(), MAX_SOCKETS);
+        assert!(sockets(&table(MAX_SOCKETS + 1), |_| true).is_err());
     }
 
     #[test]

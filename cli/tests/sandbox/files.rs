@@ -31,6 +31,10 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
         "does_not_see_the_files_of_secrets",
         does_not_see_the_files_of_secrets,
     ),
+    (
+        "memory_that_looks_like_files_is_bounded",
+        memory_that_looks_like_files_is_bounded,
+    ),
     ("leaves_no_mount_behind", leaves_no_mount_behind),
     (
         "needs_a_directory_that_the_user_may_enter",
@@ -140,6 +144,14 @@ fn does_not_see_the_files_of_secrets() -> Result<(), Failed> {
         assert_eq!(seen.contains("other"), *place == shared, "{seen}");
     }
     assert_eq!(fs::read_to_string(shared.join("token"))?, SECRET);
+    Ok(())
+}
+
+fn memory_that_looks_like_files_is_bounded() -> Result<(), Failed> {
+    for (directory, bytes) in [("/run", 65 << 20), ("/dev", 65 << 10)] {
+        let script = format!("head -c {bytes} /dev/zero > {directory}/full || echo refused");
+        assert_eq!(Sandbox::new().shell(&script), "refused\n", "{directory}");
+    }
     Ok(())
 }
 
