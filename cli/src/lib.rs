@@ -4,6 +4,8 @@
 //! runs inside, as the sandbox's first process; `doctor` says what this machine
 //! can do; `policy` explains decisions. The library exists for the tests.
 
+#![forbid(unsafe_code)]
+
 pub mod arguments;
 pub mod doctor;
 pub mod exit;
