@@ -10,11 +10,12 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, Write},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     time::{Duration, Instant},
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::{
     fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, statat},
     stdio,
@@ -110,6 +111,14 @@ impl Output {
             self.file = place.open()?;
         }
         Ok(())
+    }
+
+    /// Waits until a pipe takes bytes again, or so long.
+    pub(super) fn writable_within(&self, time: Duration) {
+        let mut file = [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)];
+        let time = PollTimeout::try_from(time).unwrap_or(PollTimeout::ZERO);
+        // What is wrong with the file is told by the next write.
+        let _ = poll(&mut file, time);
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

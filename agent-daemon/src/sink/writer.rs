@@ -99,9 +99,16 @@ impl Writer {
 
     /// Waits before the next attempt, and says what that attempt begins with.
     fn stalled(&mut self, error: &io::Error, torn: bool) -> Stall {
-        if error.kind() != io::ErrorKind::WouldBlock {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            // A reader that is only slow is written to as fast as it reads.
+            self.output.writable_within(RETRY_TIME);
+        } else {
             self.complain(error, "cannot write");
         }
+        let pause = match error.kind() {
+            io::ErrorKind::WouldBlock => Duration::ZERO,
+            _ => RETRY_TIME,
+        };
         let told = {
             let state = self.shared.lock();
             if state.closed {
@@ -110,7 +117,7 @@ impl Writer {
             let (mut state, _) = self
                 .shared
                 .wake
-                .wait_timeout_while(state, RETRY_TIME, |state| !state.closed && !state.reopen)
+                .wait_timeout_while(state, pause, |state| !state.closed && !state.reopen)
                 .unwrap_or_else(PoisonError::into_inner);
             take(&mut state.reopen)
         };
