@@ -75,12 +75,10 @@ fn show() -> Result<bool> {
         == 0;
     let swapped = show_sides(&node, &output)?;
     let clean = node.secrets().find_in(output.as_bytes()).is_none();
-    let found = if clean {
-        "found in none of them"
-    } else {
-        "FOUND"
-    };
-    println!("  the real secrets, in the sandbox's environment, files and /proc: {found}");
+    let found = if clean { "not found" } else { "FOUND" };
+    println!(
+        "  the real secrets, searched for in the sandbox's environment, files and /proc: {found}"
+    );
     show_audit(&node)?;
     Ok(steps && swapped && clean)
 }

@@ -102,6 +102,6 @@ fn the_demonstration_shows_what_it_says() -> Result<()> {
         "{shown}{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    assert!(shown.contains("found in none of them"), "{shown}");
+    assert!(shown.contains("/proc: not found"), "{shown}");
     Ok(())
 }
