@@ -26,6 +26,9 @@ const START: Duration = Duration::from_secs(20);
 /// How long a command in a sandbox may run unless a scenario says otherwise.
 const RUN: Duration = Duration::from_mins(2);
 
+/// Where a sandbox's commands are looked for.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The node, the world and what they share: a directory of this scenario.
 ///
 /// The fields are dropped in their order: servers end before their namespaces.
@@ -115,17 +118,25 @@ impl Node {
 
     /// `ersatz run` with these options.
     pub fn ersatz_run(&self, options: &[&str], command: &[&str]) -> Command {
+        self.ersatz_run_with(&[], options, command)
+    }
+
+    /// `ersatz run` with these options and variables, and no others of the tests' own.
+    pub fn ersatz_run_with(
+        &self,
+        variables: &[(&str, &str)],
+        options: &[&str],
+        command: &[&str],
+    ) -> Command {
         let mut run = self.command("env");
-        run.args(["-i", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"]);
-        run.arg(concat!(
-            "PATH=",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        ));
-        run.arg(tool("ersatz"))
-            .arg("run")
-            .args(options)
-            .arg("--")
-            .args(command);
+        run.args(["-i", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb", PATH]);
+        run.args(
+            variables
+                .iter()
+                .map(|(name, value)| format!("{name}={value}")),
+        );
+        run.arg(tool("ersatz")).arg("run");
+        run.args(options).arg("--").args(command);
         run.current_dir("/");
         run
     }

@@ -1,5 +1,7 @@
 //! `ersatz run -f` on a machine where no daemon serves: it brings its own.
 
+use std::os::unix::fs::PermissionsExt;
+
 use anyhow::Result;
 use ersatz_tests::rig::{Finished, Node, Running, text, wait_until};
 
@@ -51,6 +53,61 @@ fn a_secret_reaches_the_server_and_never_the_sandbox() -> Result<()> {
     assert_eq!(text(&record, "verdict"), "allow", "{record}");
     Ok(())
 }
+
+#[test]
+fn secrets_come_from_the_environment_and_from_commands() -> Result<()> {
+    let node = Node::new()?;
+    let file = |name: &str| node.directory().join(name).to_string_lossy().into_owned();
+    let [policy, settings, helper] = ["policy.yaml", "config/node.yaml", "helper"].map(file);
+    // The command is root's own, as what the daemon runs has to be.
+    std::fs::write(
+        &helper,
+        format!("#!/bin/sh\necho {}\n", node.secrets().models),
+    )?;
+    std::fs::set_permissions(&helper, PermissionsExt::from_mode(0o700))?;
+    std::fs::write(&policy, SOURCES.replace("HELPER", &helper))?;
+    let script = r#"env; cat /proc/[0-9]*/environ
+        curl -sS --max-time 20 -H "Authorization: Bearer $API_TOKEN" https://api.test/
+        curl -sS --max-time 20 -H "X-Api-Key: $MODELS_KEY" https://models.test/"#;
+    let variables = [
+        ("REAL_TOKEN", node.secrets().api.as_str()),
+        ("COPY", &node.secrets().api),
+    ];
+    let options = ["-f", &policy, "-f", &settings];
+    let run = node.ersatz_run_with(&variables, &options, &["sh", "-c", script]);
+    let answer = Running::start(run)?.finish(PATIENCE)?.success()?;
+    assert_eq!(answer.matches("\"ok\":true").count(), 2, "{answer}");
+    assert!(!answer.contains("REAL_TOKEN="), "{answer}");
+    assert_eq!(node.secrets().find_in(answer.as_bytes()), None);
+    Ok(())
+}
+
+const SOURCES: &str = r#"
+apiVersion: ersatz.dev/v1alpha1
+kind: Credential
+metadata: {name: api}
+spec:
+  from: {env: {name: REAL_TOKEN}}
+  stub: {env: API_TOKEN, shape: "ghp_[A-Za-z0-9]{36}"}
+  use:
+  - {hosts: [api.test], in: [{header: authorization}]}
+---
+apiVersion: ersatz.dev/v1alpha1
+kind: Credential
+metadata: {name: models}
+spec:
+  from: {exec: {command: ["HELPER"]}}
+  stub: {env: MODELS_KEY}
+  use:
+  - {hosts: [models.test], in: [{header: x-api-key}]}
+---
+apiVersion: ersatz.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: agents}
+spec:
+  credentials: [api, models]
+  allow: []
+"#;
 
 #[test]
 fn the_commands_exit_code_is_its_own() -> Result<()> {
