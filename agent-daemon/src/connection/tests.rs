@@ -335,3 +335,21 @@ async fn http2_announces_its_bounds_and_ends_floods_of_resets() {
     // The connection may be gone before the frame that says why is read.
     assert!(calm || error.is_io(), "{error}");
 }
+
+#[tokio::test]
+async fn http2_that_answers_no_ping_is_closed() {
+    let rig = Rig::new(Limits::default()).await;
+    let mut stream = rig.dial_tls("secure.test", 443, crate::tls::ALPN_H2).await;
+    // The preface and empty settings (RFC 9113 §3.4), and then silence.
+    let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    stream.write_all(hello).await.unwrap();
+    stream.read_u8().await.unwrap();
+    tokio::time::pause();
+    let begin = tokio::time::Instant::now();
+    let mut said = Vec::new();
+    // Closed in whatever way: what counts is that it is.
+    let _ = stream.read_to_end(&mut said).await;
+    let pinged = said.windows(5).any(|frame| frame == [0, 0, 8, 6, 0]);
+    assert!(pinged, "{said:?}");
+    assert_eq!((begin.elapsed().as_secs() + 1) / 10 * 10, 80);
+}

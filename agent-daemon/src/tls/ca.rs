@@ -258,6 +258,18 @@ mod tests {
     }
 
     #[test]
+    fn a_leaf_lives_for_a_day_and_begins_a_little_earlier() {
+        let ca = Ca::generate().expect("a CA");
+        let key = leaf_key().expect("a key");
+        let der = ca.mint(&name("api.example.com"), &key).expect("a leaf");
+        let (_, leaf) = X509Certificate::from_der(&der).expect("DER");
+        let validity = leaf.validity();
+        let seconds = validity.not_after.timestamp() - validity.not_before.timestamp();
+        assert_eq!(seconds, (LEAF_LIFE + BACKDATE).whole_seconds());
+        assert_eq!(LEAF_LIFE, Duration::hours(24));
+    }
+
+    #[test]
     fn serials_are_unique_and_positive() {
         let ca = Ca::generate().expect("a CA");
         let serials: std::collections::HashSet<_> =

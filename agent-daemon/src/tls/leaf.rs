@@ -192,4 +192,16 @@ mod tests {
         assert_eq!(minted("first.example.com"), Minted::Now);
         assert_eq!(minted("n255.example.com"), Minted::Before);
     }
+
+    #[test]
+    fn a_leaf_is_minted_anew_well_before_its_end() {
+        let leaves = Leaves::new(Arc::new(Ca::generate().unwrap())).unwrap();
+        let policy = policy();
+        let permit = permit(&policy, "a.example.com");
+        assert_eq!(leaves.config(&permit, Version::H1).unwrap().1, Minted::Now);
+        for leaf in leaves.kept.lock().unwrap().values_mut() {
+            leaf.minted = Instant::now().checked_sub(RENEW_AFTER).unwrap();
+        }
+        assert_eq!(leaves.config(&permit, Version::H1).unwrap().1, Minted::Now);
+    }
 }

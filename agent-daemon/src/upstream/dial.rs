@@ -1,6 +1,11 @@
 //! Dialling: from an [`Authority`] to a connected, vetted, and for TLS verified, stream.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use ersatz_policy::{Authority, Host};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
@@ -15,7 +20,7 @@ use crate::{
     resolve::{Resolver, SandboxKey},
     socket::Socket,
     tls::{UpstreamTls, Version},
-    vet::Vet,
+    vet::{Forbidden, Vet},
 };
 
 /// Head start of an address over the next one (RFC 8305 §5).
@@ -129,18 +134,23 @@ impl Dialer {
             Host::Name(name) => self.resolver.lookup(sandbox, name).await?,
             Host::Address(address) => Arc::from([*address]),
         };
-        let mut forbidden = None;
-        let mut allowed = Vec::with_capacity(found.len().min(MAX_ADDRESSES));
-        for address in found.iter().take(MAX_ADDRESSES) {
-            match self.vet.check(*address) {
-                Ok(()) => allowed.push(SocketAddr::new(*address, target.port())),
-                Err(reason) => forbidden = Some(reason),
-            }
+        Ok(vetted(&self.vet, &found, target.port())?)
+    }
+}
+
+/// The addresses that may be dialled, of the first few; an error when none may.
+fn vetted(vet: &Vet, found: &[IpAddr], port: u16) -> Result<Vec<SocketAddr>, Forbidden> {
+    let mut forbidden = None;
+    let mut allowed = Vec::with_capacity(found.len().min(MAX_ADDRESSES));
+    for address in found.iter().take(MAX_ADDRESSES) {
+        match vet.check(*address) {
+            Ok(()) => allowed.push(SocketAddr::new(*address, port)),
+            Err(reason) => forbidden = Some(reason),
         }
-        match forbidden {
-            Some(reason) if allowed.is_empty() => Err(reason.into()),
-            _ => Ok(allowed),
-        }
+    }
+    match forbidden {
+        Some(reason) if allowed.is_empty() => Err(reason),
+        _ => Ok(allowed),
     }
 }
 
@@ -174,5 +184,31 @@ fn server_name(host: &Host) -> Result<ServerName<'static>, UpstreamError> {
             UpstreamError::Handshake(io::Error::new(io::ErrorKind::InvalidInput, error))
         }),
         Host::Address(address) => Ok(ServerName::IpAddress((*address).into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn public(count: u8) -> Vec<IpAddr> {
+        (1..=count)
+            .map(|last| IpAddr::from([8, 8, 4, last]))
+            .collect()
+    }
+
+    #[test]
+    fn dials_only_the_first_addresses_of_a_name() {
+        let dialled = vetted(&Vet::new([]), &public(20), 443).expect("allowed");
+        assert_eq!(dialled.len(), MAX_ADDRESSES);
+    }
+
+    #[test]
+    fn leaves_out_what_is_forbidden_and_refuses_when_nothing_is_left() {
+        let metadata = IpAddr::from([169, 254, 169, 254]);
+        let mixed = [vec![metadata], public(1)].concat();
+        let dialled = vetted(&Vet::new([]), &mixed, 443).expect("one is allowed");
+        assert_eq!(dialled, [SocketAddr::from(([8, 8, 4, 1], 443))]);
+        assert!(vetted(&Vet::new([]), &[metadata], 443).is_err());
     }
 }

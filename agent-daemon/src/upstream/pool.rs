@@ -379,3 +379,68 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ersatz_policy::{Host, Name};
+
+    use super::*;
+    use crate::{metrics::Metrics, resolve::Resolver, tls::Trust, vet::Vet};
+
+    fn upstreams() -> Upstreams {
+        let timeout = Duration::from_secs(1);
+        let resolver = Resolver::new(vec![SocketAddr::from(([127, 0, 0, 1], 1))]);
+        let dialer = Dialer::new(resolver, Vet::new([]), timeout, Metrics::new());
+        Upstreams::new(Arc::new(Dialing {
+            dialer: Arc::new(dialer),
+            sandbox: SandboxKey(1),
+            tls: UpstreamTls::new(&Trust::load(true, &[]).expect("the public roots")),
+        }))
+    }
+
+    fn authority(number: usize) -> Authority {
+        let name = Name::parse(format!("host{number}.example.com").as_bytes()).expect("a name");
+        Authority::new(Host::Name(name), 443)
+    }
+
+    #[test]
+    fn pools_that_nobody_uses_give_way() {
+        let upstreams = upstreams();
+        let used = upstreams.pool(&authority(0), Transport::Tls);
+        for number in 1..2 * MAX_POOLS {
+            upstreams.pool(&authority(number), Transport::Tls);
+        }
+        assert!(upstreams.pools.lock().expect("not poisoned").len() <= MAX_POOLS);
+        assert!(Arc::ptr_eq(
+            &used,
+            &upstreams.pool(&authority(0), Transport::Tls)
+        ));
+    }
+
+    #[tokio::test]
+    async fn keeps_so_many_idle_connections_and_none_for_too_long() {
+        let pool = upstreams().pool(&authority(0), Transport::Tls);
+        let remote = SocketAddr::from(([8, 8, 8, 8], 443));
+        let mut peers = Vec::new();
+        for _ in 0..=IDLE_PER_POOL {
+            let (near, far) = tokio::io::duplex(64);
+            peers.push(far);
+            let sender = handshake::h1(near).await.expect("a connection");
+            Lease::H1 {
+                pool: pool.clone(),
+                sender,
+                remote,
+            }
+            .give_back();
+        }
+        assert_eq!(pool.lock().idle.len(), IDLE_PER_POOL);
+        assert!(pool.idle().is_some());
+
+        let long_ago = Instant::now().checked_sub(IDLE_LIFE + Duration::from_secs(1));
+        for idle in &mut pool.lock().idle {
+            idle.since = long_ago.expect("the clock goes back that far");
+        }
+        assert!(pool.idle().is_none());
+        assert_eq!(pool.lock().idle.len(), 0);
+    }
+}
