@@ -344,8 +344,8 @@ async fn http2_that_answers_no_ping_is_closed() {
     let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     stream.write_all(hello).await.unwrap();
     stream.read_u8().await.unwrap();
-    tokio::time::pause();
-    let begin = tokio::time::Instant::now();
+    time::pause();
+    let begin = Instant::now();
     let mut said = Vec::new();
     // Closed in whatever way: what counts is that it is.
     let _ = stream.read_to_end(&mut said).await;
